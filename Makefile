@@ -1,0 +1,84 @@
+# make demo | test | check | bench | install DESTDIR= PREFIX=
+
+PYTHON ?= /usr/bin/python3
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+VENV := .venv
+LOWEST := .venv-lowest
+BIN := $(VENV)/bin
+
+# What the tests drive; psql, mariadb and sqlite3 come with them.
+SERVERS := postfix postfix-pgsql postfix-mysql postfix-sqlite dovecot-imapd dovecot-pop3d \
+	postgresql mariadb-server
+VENV_PACKAGE := python3-venv
+SOURCES := pyproject.toml popbsmtp_wrap/__init__.py popbsmtp_wrap/chain/launch.py
+
+.PHONY: demo test check bench install servers venv-package clean
+
+demo: $(VENV)/installed
+	@$(BIN)/popbsmtp demo
+
+# The lowest versions first: the last line is that of the whole suite.
+test: servers $(VENV)/developed $(LOWEST)/installed
+	$(LOWEST)/bin/pytest -q tests/store -m "not slow"
+	$(BIN)/pytest
+
+check: $(VENV)/developed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --quiet
+	@$(BIN)/pytest -q tests/unit
+
+bench: servers $(VENV)/developed
+	$(BIN)/python -m bench
+
+servers:
+	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(SERVERS) 2>/dev/null \
+		| awk '$$2 == "installed" { have[$$1] = 1 } \
+		END { n = split("$(SERVERS)", all); \
+		for (i = 1; i <= n; i++) if (!(all[i] in have)) printf "%s ", all[i] }'); \
+	sh tests/install-packages $$missing
+
+# A fresh Debian has python3 without ensurepip.
+venv-package:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tests/install-packages $(VENV_PACKAGE)
+
+$(VENV)/bin/python: | venv-package
+	$(PYTHON) -m venv $(VENV)
+
+# pip's popbsmtp-wrap makes way for the launcher, which starts Python as -I -S.
+$(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -I -m popbsmtp_wrap.sources.launcher $(BIN)/popbsmtp-wrap
+	@touch $@
+
+$(VENV)/developed: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -I -m popbsmtp_wrap.sources.launcher $(BIN)/popbsmtp-wrap
+	@touch $@
+
+$(LOWEST)/installed: $(SOURCES) tests/lowest-versions.txt | venv-package
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check \
+		--constraint tests/lowest-versions.txt --editable . pytest alembic
+	@touch $@
+
+# A directory of its own with all that the package needs, and two programs; nothing in it names
+# DESTDIR, so that it can be packed.
+LIBRARY := $(PREFIX)/lib/popbsmtp
+install: $(VENV)/installed
+	rm -rf "$(DESTDIR)$(LIBRARY)"
+	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
+	$(BIN)/pip install --quiet --disable-pip-version-check --target "$(DESTDIR)$(LIBRARY)" .
+	rm -rf "$(DESTDIR)$(LIBRARY)/bin"
+	$(PYTHON) -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(LIBRARY)"
+	$(BIN)/python -I -m popbsmtp_wrap.sources.launcher \
+		"$(DESTDIR)$(PREFIX)/bin/popbsmtp-wrap" "$(PYTHON)" "$(LIBRARY)"
+	printf '#!%s -I\nimport sys\n\nsys.path.insert(0, "%s")\nfrom popbsmtp_wrap.cli.main import main\n\nmain()\n' \
+		"$(PYTHON)" "$(LIBRARY)" > "$(DESTDIR)$(PREFIX)/bin/popbsmtp"
+	chmod 755 "$(DESTDIR)$(PREFIX)/bin/popbsmtp"
+
+clean:
+	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

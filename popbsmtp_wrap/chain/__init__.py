@@ -1,0 +1,1 @@
+"""Programs that exec another program, once per connection."""

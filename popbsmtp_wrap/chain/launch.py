@@ -1,0 +1,30 @@
+#!/usr/bin/python3 -IS
+"""Start popbsmtp-wrap with nothing of the environment and no site packages (-I -S).
+
+`popbsmtp dovecot --install-wrapper PATH` writes a copy with the interpreter and ROOT filled in.
+"""
+
+import sys
+
+ROOT = ""  # the directory that holds the package; empty: this file lies in it
+
+sys.path.insert(0, ROOT or __file__.rsplit("/", 3)[0])
+try:
+    from popbsmtp_wrap.chain.wrap import main
+except Exception as error:  # noqa: BLE001 - an upgrade half-way must not lock mailboxes
+    import os
+
+    os.write(2, f"popbsmtp-wrap: not recorded: {error}\n".encode("ascii", "backslashreplace"))
+    program = sys.argv[1:]
+    while program and program[0].startswith("-"):
+        option = program.pop(0)
+        if option == "--":
+            break
+        if "=" not in option:
+            del program[:1]
+    try:
+        os.execvp(program[0], program)
+    except (OSError, IndexError, ValueError):
+        sys.exit(111 if program else 64)
+else:
+    main()

@@ -1,0 +1,319 @@
+"""popbsmtp-wrap: record the client's address, then become the mail program.
+
+    popbsmtp-wrap [--config FILE] [--socket PATH] [--wait SECONDS] [--service NAME] [--]
+                  PROGRAM [ARG...]
+
+Reads IP, else TCPREMOTEIP, and USER; writes nothing to stdout, which is the client's socket;
+execs PROGRAM with its arguments and the environment unchanged whatever else happens, within
+--wait seconds (default: wrapper.wait of the configuration, 2 s). Exit status: PROGRAM's; 111 when
+PROGRAM cannot be executed; 64 (EX_USAGE) without PROGRAM.
+
+The login goes to the recorder's socket when one listens there. Otherwise a process beside this
+one records it (recorder/direct.py), which holds none of the client's descriptors.
+"""
+
+# posix and _socket, not os and socket: saves 2 and 6 of 10 ms per login (bench/startup.py).
+import _signal  # type: ignore[import-not-found]  # typeshed has signal alone
+import _socket
+import errno
+import posix
+import select
+import sys
+from time import monotonic
+
+from popbsmtp_wrap.address import canonical_address, never_counts
+from popbsmtp_wrap.wire import LONGEST_LINE, format_request, parse_answer
+
+TYPE_CHECKING = False  # as typing's, without its price
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+DEFAULT_CONFIG = "/etc/popbsmtp/popbsmtp.toml"
+DEFAULT_SOCKET = "/run/popbsmtp/login.sock"
+DEFAULT_WAIT_S = 2.0
+# Dovecot gives up on a post-login script after 60 s (lib-master/master-login.h).
+LONGEST_WAIT_S = 50.0
+# Nothing of ours outlives a login by more: the kernel ends the recording process after this.
+LONGEST_RECORDING_S = 55
+OPTIONS = ("--config", "--socket", "--wait", "--service")
+USAGE = (
+    "usage: popbsmtp-wrap [--config FILE] [--socket PATH] [--wait SECONDS] [--service NAME]"
+    " [--] PROGRAM [ARG...]"
+)
+_RECORD = (
+    "import sys; sys.path.append(sys.argv[1]);"
+    " from popbsmtp_wrap.recorder.direct import main; main(sys.argv[2])"
+)
+# All that the recording process gets: a userdb field may not choose libpq's host (PGHOST).
+_RECORD_ENVIRONMENT = {b"PATH": b"/usr/sbin:/usr/bin:/sbin:/bin", b"LC_ALL": b"C.UTF-8"}
+
+
+def main() -> "NoReturn":
+    """Record the login that the environment describes and exec the program of the arguments."""
+    started = monotonic()
+    options: dict[str, str] = {}
+    program = sys.argv[1:]
+    try:
+        _fill_standard_descriptors()
+        _restore_locale_variable()
+        if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+            _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+        options, program = parse(program)
+        if program:
+            record(options, program[0], started)
+    except Exception as error:  # noqa: BLE001 - the mailbox always opens
+        say(f"not recorded: {type(error).__name__}: {error}")
+    if not program:
+        say(USAGE)
+        posix._exit(64)  # noqa: SLF001 - nothing to flush; EX_USAGE, sysexits.h
+    execute(program)
+
+
+def parse(arguments: "Sequence[str]") -> tuple[dict[str, str], list[str]]:
+    """Return (options, program and its arguments); what is unknown is said and skipped."""
+    options: dict[str, str] = {}
+    rest = list(arguments)
+    while rest and rest[0].startswith("-"):
+        name, equals, value = rest.pop(0).partition("=")
+        if name == "--":
+            break
+        if name not in OPTIONS:
+            say(f"unknown option {ascii(name)[:60]}")
+            if "--" in rest:
+                del rest[: rest.index("--") + 1]
+                break
+        elif equals or rest:
+            options[name] = value if equals else rest.pop(0)
+    return options, rest
+
+
+def record(options: dict[str, str], program: str, started: float) -> None:
+    """Have the login recorded by the recorder or directly; say what went wrong."""
+    environment = posix.environ
+    text = environment.get(b"IP") or environment.get(b"TCPREMOTEIP")
+    if not text or environment.get(b"MASTER_USER"):
+        return
+    try:
+        address = canonical_address(text[:100].decode("ascii", "backslashreplace"))
+    except ValueError as error:
+        say(f"not recorded: {error}")
+        return
+    if never_counts(address):
+        return
+    service = options.get("--service", "")
+    if not service and program.rpartition("/")[2] in ("imap", "pop3"):
+        service = program.rpartition("/")[2]
+    request = format_request(
+        address, environment.get(b"USER", b""), service.encode("utf-8", "surrogateescape")
+    )
+    deadline = Deadline(started, options.get("--wait"))
+    trouble = ask_recorder(request, options.get("--socket"), deadline)
+    if trouble is None:
+        return
+    try:
+        word, reason = ask_new_process(request, options.get("--config", DEFAULT_CONFIG), deadline)
+    except (TimeoutError, BlockingIOError):
+        # Who asks for no wait at all knows that it goes on in the background.
+        reason = f"no answer within {deadline.wait_s:g} s, still trying in the background"
+        word = "NO" if deadline.wait_s else "OK"
+    if word != "OK":
+        say(f"{address} not recorded: {reason}" + (f" ({trouble})" if trouble else ""))
+    elif trouble:
+        say(f"{address} recorded without the recorder: {trouble}")
+
+
+class Deadline:
+    """When the program has to be exec'ed at the latest."""
+
+    def __init__(self, started: float, wait: str | None) -> None:
+        self.started = started
+        self.wait_s = DEFAULT_WAIT_S
+        self.fixed = False
+        if wait is not None:
+            self.set(wait)
+            self.fixed = True
+
+    def set(self, wait: str) -> None:
+        """Wait *wait* seconds from the start, unless the command line has fixed it."""
+        if self.fixed:
+            return
+        try:
+            wait_s = float(wait.removesuffix("s"))
+        except ValueError:
+            wait_s = -1.0
+        if 0 <= wait_s <= LONGEST_WAIT_S:
+            self.wait_s = wait_s
+        else:
+            say(f"--wait {ascii(wait)[:60]} is not 0 to {LONGEST_WAIT_S:g} seconds; using 2")
+
+    def left_s(self) -> float:
+        """Return the seconds that are left, at least 0."""
+        return max(0.0, self.started + self.wait_s - monotonic())
+
+
+def ask_recorder(request: bytes, path: str | None, deadline: Deadline) -> str | None:
+    """Return None when the recorder has the login, else why not ("" when there is none)."""
+    share = Deadline(monotonic(), str(deadline.left_s() / 2))
+    peer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        peer.settimeout(share.left_s())
+        peer.connect(path or DEFAULT_SOCKET)
+        word, reason = ask(peer, request, share)
+    except FileNotFoundError:
+        return f"no recorder at {path}" if path else ""
+    except (TimeoutError, BlockingIOError):
+        reason = "no answer in time"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    else:
+        if word == "OK":
+            return None
+    finally:
+        peer.close()
+    return f"recorder at {path or DEFAULT_SOCKET}: {reason}"
+
+
+def ask_new_process(request: bytes, config: str, deadline: Deadline) -> tuple[str, str]:
+    """Return the answer (word, text) of a recording process beside this one.
+
+    It goes on when the deadline passes. Raise TimeoutError then.
+    """
+    try:
+        ours, theirs = _socket.socketpair()
+        child = posix.fork()
+        if child == 0:
+            try:
+                _become_recording_process(theirs.fileno(), config)
+            finally:
+                posix._exit(1)  # noqa: SLF001 - never run the parent's code twice
+        theirs.close()
+        try:  # noqa: SIM105 - contextlib costs 2 ms
+            posix.waitpid(child, 0)
+        except ChildProcessError:
+            pass  # SIGCHLD is ignored: the kernel has reaped it
+        return ask(ours, request, deadline)
+    except (TimeoutError, BlockingIOError):
+        raise
+    except ConnectionError:
+        return "NO", "the recording process ended without an answer"
+    except OSError as error:
+        return "NO", f"no recording process: {error}"
+
+
+def _become_recording_process(peer: int, config: str) -> None:
+    """Exec the recording process as an orphan in its own session, with *peer* as its stdin.
+
+    The program that this process execs cannot be expected to reap a child it does not know, so
+    init does.
+    """
+    posix.setsid()
+    if posix.fork():
+        return
+    posix.dup2(peer, 0)
+    posix.set_inheritable(0, True)
+    for descriptor in (1, 2):
+        null = posix.open("/dev/null", posix.O_RDWR)
+        posix.dup2(null, descriptor)
+        posix.set_inheritable(descriptor, True)
+    posix.closerange(3, posix.sysconf("SC_OPEN_MAX"))
+    posix.chdir("/")
+    for number in (_signal.SIGALRM, _signal.SIGTERM, _signal.SIGCHLD):
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    _signal.alarm(LONGEST_RECORDING_S)
+    root = __file__.rsplit("/", 3)[0]
+    # Dovecot 1.x starts interpreters without their directory; PATH may not fill that in.
+    python = sys.executable if "/" in sys.orig_argv[0] else posix.readlink("/proc/self/exe")
+    posix.execve(python, [python, "-I", "-c", _RECORD, root, config], _RECORD_ENVIRONMENT)
+
+
+def ask(peer: _socket.socket, request: bytes, deadline: Deadline) -> tuple[str, str]:
+    """Return the answer (word, text) to *request*.
+
+    Raise TimeoutError at the deadline, OSError when the peer is gone.
+    """
+    peer.settimeout(deadline.left_s())
+    peer.sendall(request)
+    received = b""
+    while True:
+        while b"\n" not in received:
+            peer.settimeout(deadline.left_s())
+            data = peer.recv(LONGEST_LINE)
+            if not data or len(received) > LONGEST_LINE:
+                raise ConnectionError("it ended without an answer")
+            received += data
+        line, _, received = received.partition(b"\n")
+        word, text = parse_answer(line)
+        if word != "WAIT":
+            return word, text
+        deadline.set(text)
+
+
+def execute(program: list[str]) -> "NoReturn":
+    """Become *program*; without a slash it is looked up in PATH as execvp(3) does."""
+    # Python ignores these two from its start on; a program expects them at their default.
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    candidates = [program[0]]
+    if "/" not in program[0]:
+        path = posix.environ.get(b"PATH", b"/bin:/usr/bin").decode("utf-8", "surrogateescape")
+        candidates = [f"{folder or '.'}/{program[0]}" for folder in path.split(":")]
+    trouble = "no such file"
+    for candidate in candidates:
+        try:
+            posix.execv(candidate, program)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                trouble = str(error.strerror)
+        except ValueError as error:
+            trouble = str(error)
+    say(f"cannot execute {ascii(program[0])[:200]}: {trouble}")
+    posix._exit(111)  # noqa: SLF001 - nothing to flush; 111 is DJB's "temporary failure"
+
+
+def say(text: str) -> None:
+    """Write one line to stderr, unless that could block."""
+    line = f"popbsmtp-wrap: {text}\n".encode("ascii", "backslashreplace")
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    try:
+        if poll.poll(0) == [(2, select.POLLOUT)]:
+            posix.write(2, line[:1000])
+    except OSError:
+        pass  # nobody to tell
+
+
+def _fill_standard_descriptors() -> None:
+    """Keep our own descriptors away from 0, 1 and 2 where those are closed.
+
+    The fillers close at exec, so the program finds them closed as we did.
+    """
+    try:
+        while (null := posix.open("/dev/null", posix.O_RDWR)) <= 2:  # noqa: PLR2004 - stderr
+            pass
+        posix.close(null)
+    except OSError:
+        pass  # RLIMIT_NOFILE: there is no room for descriptors of ours anyway
+
+
+def _restore_locale_variable() -> None:
+    """Undo what PEP 538 does to the environment: LC_CTYPE=C.UTF-8 where the locale is C.
+
+    Dovecot starts programs without any locale. /proc/self/environ holds what we were given.
+    """
+    if posix.environ.get(b"LC_CTYPE") not in (b"C.UTF-8", b"C.utf8", b"UTF-8"):
+        return
+    given = b""
+    try:
+        descriptor = posix.open("/proc/self/environ", posix.O_RDONLY)
+        while chunk := posix.read(descriptor, 1 << 16):
+            given += chunk
+        posix.close(descriptor)
+    except OSError:
+        pass
+    for variable in given.split(b"\0"):
+        if variable.startswith(b"LC_CTYPE="):
+            posix.putenv(b"LC_CTYPE", variable[9:])
+            return
+    posix.unsetenv(b"LC_CTYPE")

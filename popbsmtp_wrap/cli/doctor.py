@@ -1,0 +1,8 @@
+"""popbsmtp doctor."""
+
+import click
+
+
+@click.command()
+def doctor() -> None:
+    """Check every link of the chain, one line each."""

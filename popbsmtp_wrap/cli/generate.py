@@ -1,0 +1,152 @@
+"""Commands that print or write configuration for Postfix and Dovecot."""
+
+import grp
+import os
+import pwd
+import sys
+
+import click
+
+from popbsmtp_wrap import config
+from popbsmtp_wrap.cli.context import ADDRESS, Invocation, pass_invocation
+from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.lookup import files
+from popbsmtp_wrap.lookup import postfix as lookup
+from popbsmtp_wrap.sources import dovecot as source
+from popbsmtp_wrap.sources import launcher
+
+POSTFIX_DIRECTORY = "/etc/postfix"
+
+
+class VersionType(click.ParamType):
+    """A Postfix version, as (major, minor)."""
+
+    name = "version"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> lookup.Version:
+        """Return (major, minor)."""
+        try:
+            return lookup.parse_version(str(value))
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+@click.command()
+@click.option(
+    "--output",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    help="Write the map file here (mode 0640 root:postfix).",
+)
+@click.option("--for", "version", metavar="VERSION", type=VersionType(), help="For this Postfix.")
+@click.option("--check", "address", metavar="ADDRESS", type=ADDRESS, help="Ask the live map.")
+@pass_invocation
+def postfix(
+    invocation: Invocation,
+    output: str | None,
+    version: lookup.Version | None,
+    address: str | None,
+) -> None:
+    """Print or write Postfix's map file and main.cf lines.
+
+    The lines for main.cf go to standard output. Without --output the map file is shown, with its
+    password masked. --check ADDRESS asks the map in DIR (default /etc/postfix) through postmap:
+    exit status 0 if it permits, 1 if not.
+    """
+    settings = invocation.settings()
+    directory = os.path.abspath(output or POSTFIX_DIRECTORY)
+    if address is not None:
+        kind = lookup.MAP_TYPES[settings.database.dialect]
+        table = f"{kind}:{directory}/{lookup.map_name(settings)}"
+        if not files.ask(address, table):
+            raise PopbsmtpError(f"{address} may not relay ({table})")
+        click.echo(f"{address} may relay ({table})")
+        return
+    version = version or files.installed_version()
+    written = lookup.map_files(settings, directory, version)
+    lines = lookup.main_cf(settings, directory, version)
+    if output:
+        extra = lookup.MapFile(lookup.MAIN_CF_FILE, lines)
+        for path in files.write([*written, extra], directory):
+            click.echo(f"wrote {path}", err=True)
+    else:
+        for file in written:
+            click.echo(f"# {directory}/{file.name} (--output DIR writes it)")
+            click.echo(_without_password(file.text))
+        click.echo("# main.cf")
+    click.echo(lines, nl=False)
+
+
+def _without_password(text: str) -> str:
+    return "".join(
+        "password = ***\n" if line.startswith("password =") else config.masked(line)
+        for line in text.splitlines(keepends=True)
+    )
+
+
+@click.command()
+@click.option(
+    "--for",
+    "version",
+    type=click.Choice(source.VERSIONS),
+    default="2.3",
+    show_default=True,
+    help="For this Dovecot.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["wrapper"]),
+    default="wrapper",
+    show_default=True,
+    help="How logins reach the store.",
+)
+@click.option("--user", metavar="NAME", help="Run the wrapper as this user.")
+@click.option("--wrapper", metavar="PATH", help="Start this wrapper.")
+@click.option(
+    "--install-wrapper",
+    "install",
+    metavar="PATH",
+    help="Write the launcher of the wrapper to PATH and use it.",
+)
+@pass_invocation
+def dovecot(
+    invocation: Invocation,
+    version: str,
+    mode: str,
+    user: str | None,
+    wrapper: str | None,
+    install: str | None,
+) -> None:
+    """Print Dovecot's configuration, ready to paste."""
+    settings = invocation.settings()
+    if install:
+        launcher.install(install, launcher.launcher_text())
+        click.echo(f"wrote {install}", err=True)
+    chosen = install or wrapper
+    command = [os.path.abspath(chosen)] if chosen else launcher.command_beside(sys.argv[0])
+    options = source.wrapper_options(
+        settings, os.path.abspath(invocation.config_path), config.DEFAULT_PATH
+    )
+    group = ""
+    if settings.database.dialect == "sqlite" and _exists(grp.getgrnam, "postfix"):
+        group = "postfix"
+    click.echo(
+        source.configuration(version, command, options, user or _user(version), group), nl=False
+    )
+
+
+def _user(version: str) -> str:
+    """Return who runs the wrapper: our own user where there is one, else Dovecot's."""
+    if _exists(pwd.getpwnam, "popbsmtp"):
+        return "popbsmtp"
+    return "$SET:default_internal_user" if version == "2.4" else "$default_internal_user"
+
+
+def _exists(find: object, name: str) -> bool:
+    try:
+        find(name)  # type: ignore[operator]  # pwd.getpwnam or grp.getgrnam
+    except KeyError:
+        return False
+    return True

@@ -1,0 +1,154 @@
+"""Commands about logins in the table."""
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from popbsmtp_wrap.cli.context import (
+    ADDRESS,
+    Invocation,
+    open_administration,
+    open_lookup,
+    pass_invocation,
+)
+from popbsmtp_wrap.errors import PopbsmtpError, SchemaError
+from popbsmtp_wrap.login import make_login
+from popbsmtp_wrap.networks import why_ignored
+
+
+@click.command()
+@click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
+@pass_invocation
+def init(invocation: Invocation, sql: bool) -> None:
+    """Create the table, or check the one that is there."""
+    from popbsmtp_wrap.store import files, setup
+
+    settings = invocation.settings()
+    store = open_administration(settings)
+    if sql:
+        click.echo(setup.create_sql(store), nl=False)
+        return
+    if settings.database.dialect == "sqlite":
+        for line in files.prepare(settings.database):
+            click.echo(line)
+    created = setup.create(store)
+    table = settings.database.table
+    if created:
+        click.echo(f"created table {table}")
+        return
+    found = setup.differences(store)
+    if not found:
+        click.echo(f"table {table} is right")
+        return
+    click.echo(f"table {table} is there, but:", err=True)
+    for difference in found:
+        click.echo(f"  {difference.what}", err=True)
+    statements = [difference.sql for difference in found if difference.sql]
+    if statements:
+        click.echo("change it with this SQL:", err=True)
+        click.echo("".join(f"{statement.rstrip(';')};\n" for statement in statements), nl=False)
+    raise SchemaError(f"table {table} has to be changed first; then run: popbsmtp init")
+
+
+@click.command()
+@click.argument("address", type=ADDRESS)
+@click.option("--user", metavar="NAME", help="Who logged in.")
+@click.option("--service", metavar="NAME", help="By which service, such as imap or pop3.")
+@pass_invocation
+def record(invocation: Invocation, address: str, user: str | None, service: str | None) -> None:
+    """Record a login from ADDRESS, as the wrapper does."""
+    from popbsmtp_wrap.store import logins
+
+    settings = invocation.settings()
+    if reason := why_ignored(address, settings.ignore):
+        raise PopbsmtpError(f"not recorded: {reason}")
+    logins.record(open_lookup(settings), make_login(address, user, service))
+    click.echo(f"{address} may relay for {settings.grace} s")
+
+
+@click.command()
+@click.argument("address", type=ADDRESS)
+@pass_invocation
+def check(invocation: Invocation, address: str) -> None:
+    """Tell whether ADDRESS may relay now.
+
+    Exit status 0 and the seconds that are left, or 1.
+    """
+    from popbsmtp_wrap.store import logins
+
+    settings = invocation.settings()
+    left_s = logins.remaining_s(open_lookup(settings), address, settings.grace)
+    if left_s is None:
+        raise PopbsmtpError(f"{address} may not relay")
+    click.echo(left_s)
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@pass_invocation
+def list_(invocation: Invocation, as_json: bool) -> None:
+    """List logins, newest first."""
+    from popbsmtp_wrap.store import logins
+
+    settings = invocation.settings()
+    found = logins.rows(open_administration(settings), settings.grace)
+    if as_json:
+        entries = [
+            {
+                "address": row.address,
+                "user": row.user,
+                "service": row.service,
+                "first_seen": _utc(row.first_seen),
+                "last_seen": _utc(row.last_seen),
+                "expires_at": _utc(row.last_seen + settings.grace),
+                "remaining_s": row.remaining_s,
+            }
+            for row in found
+        ]
+        click.echo(json.dumps(entries, indent=2))
+        return
+    for row in found:
+        left = _left(row.remaining_s)
+        who = " ".join(text for text in (row.service, row.user) if text)
+        click.echo(f"{row.address:<39}  {left:>9}  {_utc(row.last_seen)}  {who}".rstrip())
+
+
+@click.command()
+@click.argument("addresses", metavar="ADDRESS...", type=ADDRESS, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Revoke every address.")
+@pass_invocation
+def revoke(invocation: Invocation, addresses: tuple[str, ...], everything: bool) -> None:
+    """Delete addresses: they may not relay until the next login."""
+    from popbsmtp_wrap.store import logins
+
+    if bool(addresses) == everything:
+        raise click.UsageError("Give either addresses or --all.")
+    store = open_administration(invocation.settings())
+    click.echo(logins.revoke(store, None if everything else addresses))
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Count, delete nothing.")
+@pass_invocation
+def expire(invocation: Invocation, dry_run: bool) -> None:
+    """Delete what is older than grace and print the count."""
+    from popbsmtp_wrap.store import logins
+
+    settings = invocation.settings()
+    store = open_administration(settings)
+    count = logins.expired_count if dry_run else logins.expire
+    click.echo(count(store, settings.grace))
+
+
+def _utc(seconds: int | None) -> str | None:
+    """Return Unix *seconds* as RFC 3339 in UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _left(remaining_s: int) -> str:
+    if remaining_s < 0:
+        return "expired"
+    return f"{remaining_s // 60}m {remaining_s % 60:02d}s left"

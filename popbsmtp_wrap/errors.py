@@ -1,0 +1,38 @@
+"""Everything that can go wrong on purpose: what, where, what to do; and the exit status.
+
+Exit statuses are those of sysexits.h. Shown once, in cli/main.py.
+"""
+
+
+class PopbsmtpError(Exception):
+    """The root of the tree: a negative answer or a failed check."""
+
+    exit_code = 1
+
+
+class ConfigError(PopbsmtpError):
+    """The configuration, or the table it names, is not as it has to be (EX_CONFIG)."""
+
+    exit_code = 78
+
+
+class SchemaError(ConfigError):
+    """The table is missing or is not the one that the configuration describes."""
+
+
+class RefusedError(PopbsmtpError):
+    """Somebody lacks a permission (EX_NOPERM)."""
+
+    exit_code = 77
+
+
+class StoreUnavailableError(PopbsmtpError):
+    """The database gives no answer now; later it may (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class ServiceUnavailableError(PopbsmtpError):
+    """A program or service that is needed is not there (EX_UNAVAILABLE)."""
+
+    exit_code = 69

@@ -1,0 +1,104 @@
+"""Write Postfix's files, and ask its maps."""
+
+import grp
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+
+from popbsmtp_wrap.errors import (
+    ConfigError,
+    RefusedError,
+    ServiceUnavailableError,
+    StoreUnavailableError,
+)
+from popbsmtp_wrap.lookup.postfix import NEWEST, MapFile, Version, parse_version
+
+POSTFIX_GROUP = "postfix"
+# Readable for proxymap, which opens maps as user postfix.
+SECRET_MODE = 0o640
+_TIMEOUT_S = 30
+
+
+def write(files: Iterable[MapFile], directory: str) -> Iterator[str]:
+    """Write *files* into *directory*, each in one step; yield each path.
+
+    As root they belong to root:postfix. Raise RefusedError when one cannot be written.
+    """
+    for file in files:
+        path = os.path.join(directory, file.name)
+        try:
+            _replace(path, file)
+        except OSError as error:
+            raise RefusedError(f"{path} cannot be written: {error.strerror}") from None
+        yield path
+
+
+def _replace(path: str, file: MapFile) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{file.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as out:
+            if os.geteuid() == 0:
+                os.fchown(descriptor, 0, _postfix_gid())
+            os.fchmod(descriptor, SECRET_MODE if file.secret else 0o644)
+            out.write(file.text)
+            out.flush()
+            os.fsync(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _postfix_gid() -> int:
+    try:
+        return grp.getgrnam(POSTFIX_GROUP).gr_gid
+    except KeyError:
+        return 0
+
+
+def installed_version() -> Version:
+    """Return the version of the Postfix on this machine, the newest known without one."""
+    try:
+        return parse_version(_run(["postconf", "-dh", "mail_version"]).stdout)
+    except (ServiceUnavailableError, ValueError):
+        return NEWEST
+
+
+def ask(key: str, table: str, config_directory: str | None = None) -> bool:
+    """Return whether Postfix's *table* (type:name) permits *key*, through postmap(1).
+
+    Raise ServiceUnavailableError without Postfix, StoreUnavailableError when the map gives no
+    answer, ConfigError when its file is missing.
+    """
+    path = table.rpartition(":")[2]
+    if not os.path.exists(path):
+        raise ConfigError(f"{path} does not exist; run: popbsmtp postfix --output DIR")
+    options = ["-c", config_directory] if config_directory else []
+    done = _run(["postmap", *options, "-q", key, table])
+    if done.stdout.strip() == "OK":
+        return True
+    if done.returncode == 1 and not done.stdout.strip() and not done.stderr.strip():
+        return False
+    trouble = (done.stderr.strip() or f"unexpected answer {done.stdout.strip()!r}").splitlines()
+    raise StoreUnavailableError(f"{table}: {trouble[-1]}")
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run one of Postfix's programs, also where sbin is not in PATH."""
+    path = os.environ.get("PATH", "/bin:/usr/bin") + ":/usr/sbin:/sbin"
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            env={**os.environ, "PATH": path},
+        )
+    except FileNotFoundError:
+        raise ServiceUnavailableError(
+            f"{command[0]} is not there; install Postfix, or run this where it is"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise StoreUnavailableError(f"{command[0]}: no answer within {_TIMEOUT_S} s") from None

@@ -1,0 +1,1 @@
+"""What carries a login from a source into the store."""

@@ -1,0 +1,90 @@
+"""Dovecot's configuration for the wrapper.
+
+Sources: the Dovecot manual, "Post-login scripting" (2.x); mail_executable in the example
+configuration of 1.x. Dovecot splits these settings at single blanks and knows no quotes; two
+blanks make an empty argument, and every login fails.
+"""
+
+from typing import Final
+
+from popbsmtp_wrap.config import Recorder, Settings, Wrapper
+from popbsmtp_wrap.errors import ConfigError
+
+VERSIONS: Final = ("1", "2.3", "2.4")
+SERVICES: Final = ("imap", "pop3")
+# Where Debian and its children keep the mail programs.
+LIBEXEC: Final = "/usr/lib/dovecot"
+
+
+def wrapper_options(settings: Settings, config_path: str, default_path: str) -> list[str]:
+    """Return the options the wrapper needs, as it does not read the configuration itself."""
+    options = []
+    if config_path != default_path:
+        options += ["--config", config_path]
+    if settings.recorder.socket != Recorder().socket:
+        options += ["--socket", settings.recorder.socket]
+    if settings.wrapper.wait != Wrapper().wait:
+        options += ["--wait", f"{settings.wrapper.wait:g}"]
+    return options
+
+
+def configuration(
+    version: str, command: list[str], options: list[str], user: str, extra_group: str
+) -> str:
+    """Return the text to paste for Dovecot *version* ("1", "2.3" or "2.4").
+
+    *command* starts the wrapper; it runs as *user*, with *extra_group* where that is not empty.
+    Raise ConfigError for a word that Dovecot would split.
+    """
+    for word in (*command, *options):
+        if not word or any(character.isspace() for character in word):
+            raise ConfigError(
+                f"{word!r} holds a blank, and Dovecot knows no quotes; use another path"
+            )
+    if version == "1":
+        return _HEADER_1 + "".join(
+            _SERVICE_1.format(
+                service=service,
+                executable=" ".join([*command, *options, f"{LIBEXEC}/{service}"]),
+            )
+            for service in SERVICES
+        )
+    group = f"  extra_groups = {extra_group}\n" if extra_group else ""
+    return (_HEADER_24 if version == "2.4" else _HEADER_23) + "".join(
+        _SERVICE_2.format(
+            service=service,
+            executable=" ".join([*command, "--service", service, *options, "--"]),
+            user=user,
+            group=group,
+        )
+        for service in SERVICES
+    )
+
+
+_HEADER_1 = """\
+# Dovecot 1.x: merge into dovecot.conf. The wrapper starts as root and the mail program drops its
+# privileges, as it does without the wrapper.
+"""
+_SERVICE_1 = """\
+protocol {service} {{
+  mail_executable = {executable}
+}}
+"""
+_HEADER_23 = """\
+# Dovecot 2.0 to 2.3: save as conf.d/99-popbsmtp.conf or at the end of dovecot.conf.
+"""
+_HEADER_24 = """\
+# Dovecot 2.4: save as conf.d/99-popbsmtp.conf or at the end of dovecot.conf, which begins with
+# dovecot_config_version.
+"""
+_SERVICE_2 = """\
+service {service} {{
+  executable = {service} {service}-postlogin
+}}
+service {service}-postlogin {{
+  executable = script-login {executable}
+  user = {user}
+{group}  unix_listener {service}-postlogin {{
+  }}
+}}
+"""

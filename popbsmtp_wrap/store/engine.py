@@ -1,0 +1,132 @@
+"""Open the store: one engine, its table, and errors that say what to do."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
+
+from popbsmtp_wrap.config import Database, masked, read_password
+from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, SchemaError, StoreUnavailableError
+from popbsmtp_wrap.store.dialects import BY_NAME, Dialect
+from popbsmtp_wrap.store.schema import build_table
+from popbsmtp_wrap.store.waiting import bound_waits
+
+Result = TypeVar("Result")
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Store:
+    """The one table and the way to it. Safe to share between threads; connections are not."""
+
+    engine: Engine
+    table: sa.Table
+    dialect: Dialect
+    database: Database
+
+    @property
+    def address(self) -> Any:
+        """The address column."""
+        return self.table.c[self.database.address_column]
+
+    @property
+    def last_seen(self) -> Any:
+        """The last_seen column."""
+        return self.table.c[self.database.last_seen_column]
+
+
+def open_store(database: Database, answer_s: float | None = None) -> Store:
+    """Return the store that *database* describes; nothing is connected yet.
+
+    Every answer of the database is waited for *answer_s* seconds, by default as long as for a
+    connection. Raise ConfigError for a URL, driver or password file that cannot work.
+    """
+    dialect = BY_NAME[database.dialect]
+    url = database_url(database, dialect)
+    arguments = dialect.connect_arguments(
+        url, database.connect_timeout, answer_s or database.connect_timeout
+    )
+    try:
+        engine = sa.create_engine(
+            dialect.adapt_url(url),
+            connect_args=arguments,
+            poolclass=NullPool,
+            # Parameters hold user names; an error message is for the mail log.
+            hide_parameters=True,
+        )
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
+    dialect.prepare(engine)
+    bound_waits(engine, answer_s or database.connect_timeout)
+    return Store(engine, build_table(database, dialect), dialect, database)
+
+
+def database_url(database: Database, dialect: Dialect) -> URL:
+    """Return the URL with its driver and password filled in."""
+    try:
+        url = make_url(database.url)
+    except ArgumentError as error:
+        raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
+    if "+" not in url.drivername:
+        url = url.set(drivername=f"{url.drivername}+{dialect.driver}")
+    if database.password_file:
+        url = url.set(password=read_password(database.password_file))
+    return url
+
+
+@contextmanager
+def transaction(store: Store) -> Iterator[Connection]:
+    """Give a connection whose work is committed at the end, with errors of errors.py."""
+    try:
+        with store.engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise explained(store, error) from error
+
+
+def explained(store: Store, error: DBAPIError) -> PopbsmtpError:
+    """Return *error* as one of ours: what, where, what to do; never a password."""
+    kind, _ = store.dialect.classify(error)
+    reason = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
+    text = " ".join(part.strip() for part in reason)
+    password = store.engine.url.password
+    if password:
+        text = text.replace(str(password), "***")
+    advice = "; run: popbsmtp init" if kind is SchemaError else ""
+    return kind(f"{masked(store.database.url)}: {text[:500]}{advice}")
+
+
+def retrying(store: Store, work: Callable[[Connection], Result], patience_s: float = 5.0) -> Result:
+    """Return what *work* gives in a transaction of its own.
+
+    Deadlocks, lock time-outs and lost connections are tried again with jitter, a few times,
+    within *patience_s* seconds. Raise a PopbsmtpError otherwise.
+    """
+    deadline = time.monotonic() + patience_s
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            with store.engine.begin() as connection:
+                return work(connection)
+        except DBAPIError as error:
+            _, transient = store.dialect.classify(error)
+            pause_s = random.uniform(0.5, 1.5) * 0.02 * 2**attempt  # noqa: S311 - jitter
+            if not transient or attempt == _ATTEMPTS or time.monotonic() + pause_s > deadline:
+                raise explained(store, error) from error
+            time.sleep(pause_s)
+
+
+def ping(store: Store) -> None:
+    """Raise StoreUnavailableError (or RefusedError, SchemaError) unless the database answers."""
+    with transaction(store) as connection:
+        if connection.execute(sa.select(sa.literal(1))).scalar() != 1:
+            raise StoreUnavailableError(f"{masked(store.database.url)}: no answer")

@@ -1,0 +1,177 @@
+"""Logins in the table: record, find, list, revoke, expire.
+
+The database's clock decides everywhere; a client's clock appears in no statement.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError
+from sqlalchemy.sql.expression import Executable
+
+from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.store.engine import Store, retrying, transaction
+
+# A batch this size commits in about 10 ms on a small machine (bench/expire.py).
+EXPIRE_BATCH = 1000
+# What a latin1 or short user column of an old script surely takes.
+_SHORT_USER = 30
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: times in Unix seconds, remaining_s negative when expired."""
+
+    address: str
+    user: str | None
+    service: str | None
+    first_seen: int | None
+    last_seen: int
+    remaining_s: int
+
+
+def upsert(store: Store, logins: Sequence[Login]) -> Executable:
+    """Return the one statement that records *logins*.
+
+    One row per address, as PostgreSQL demands; sorted, so that two batches cannot deadlock.
+    """
+    database, dialect = store.database, store.dialect
+    newest: dict[str, Login] = {}
+    for login in logins:
+        known = newest.get(login.address)
+        if known is None or login.age_s <= known.age_s:
+            newest[login.address] = login
+    rows = []
+    for _, login in sorted(newest.items()):
+        seen = dialect.ago(sa.bindparam(None, login.age_s, sa.Integer)) if login.age_s else None
+        seen = dialect.now() if seen is None else seen
+        row = {database.address_column: login.address, database.last_seen_column: seen}
+        if database.first_seen_column:
+            row[database.first_seen_column] = seen
+        if database.user_column:
+            row[database.user_column] = login.user
+        if database.service_column:
+            row[database.service_column] = login.service
+        rows.append(row)
+    insert = dialect.insert(store.table).values(rows)
+    new = dialect.new(insert)
+    # A late record never moves last_seen back, and a time ahead of the clock never stays.
+    keeps = sa.and_(
+        store.last_seen > new[database.last_seen_column], store.last_seen <= dialect.now()
+    )
+    # last_seen comes last: MySQL assigns from left to right and sees what it has assigned.
+    names = [database.user_column, database.service_column, database.last_seen_column]
+    changes = [
+        (name, sa.case((keeps, store.table.c[name]), else_=new[name])) for name in names if name
+    ]
+    return dialect.upsert(insert, store.address, changes)  # type: ignore[no-any-return]  # 1.4 has no type for it
+
+
+def record(store: Store, login: Login, patience_s: float = 5.0) -> None:
+    """Commit *login*; a user name that the column does not take is escaped, then left out.
+
+    Raise StoreUnavailableError, RefusedError or SchemaError when it is not committed.
+    """
+    attempts = [login]
+    if login.user:
+        escaped = login.user.encode("ascii", "backslashreplace").decode("ascii")
+        attempts += [replace(login, user=escaped[:_SHORT_USER]), replace(login, user=None)]
+    for attempt in attempts[:-1]:
+        try:
+            retrying(store, lambda c, a=attempt: c.execute(upsert(store, [a])), patience_s)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        except Exception as error:
+            if not isinstance(error.__cause__, DataError):
+                raise
+        else:
+            return
+    retrying(store, lambda c: c.execute(upsert(store, attempts[-1:])), patience_s)
+
+
+def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row]:
+    """Yield the rows of the table, newest first, or that of one canonical *address*."""
+    database, dialect = store.database, store.dialect
+
+    def optional(name: str) -> sa.ColumnElement:
+        return store.table.c[name] if name else sa.null()
+
+    first_seen = (
+        dialect.epoch(store.table.c[database.first_seen_column])
+        if database.first_seen_column
+        else sa.null()
+    )
+    query = sa.select(
+        store.address,
+        optional(database.user_column),
+        optional(database.service_column),
+        first_seen,
+        dialect.epoch(store.last_seen),
+        sa.literal(grace_s) - dialect.age_s(store.last_seen),
+    )
+    if address is not None:
+        query = query.where(store.address == address)
+    query = query.order_by(store.last_seen.desc(), store.address)
+    with transaction(store) as connection:
+        for found in connection.execute(query):
+            yield Row(*found[:3], *(None if n is None else int(n) for n in found[3:]))  # type: ignore[arg-type]  # only first_seen may be None
+
+
+def remaining_s(store: Store, address: str, grace_s: int) -> int | None:
+    """Return how many seconds canonical *address* may still relay, None if it may not.
+
+    This is the condition that Postfix's map asks. Raise StoreUnavailableError when the database
+    gives no answer.
+    """
+    query = (
+        sa.select(sa.literal(grace_s) - store.dialect.age_s(store.last_seen))
+        .where(store.address == address)
+        .where(store.dialect.fresh(store.last_seen, grace_s))
+    )
+    with transaction(store) as connection:
+        found = connection.execute(query).scalar()
+    return None if found is None else int(found)
+
+
+def revoke(store: Store, addresses: Iterable[str] | None) -> int:
+    """Delete the rows of canonical *addresses*, or all rows for None; return how many."""
+    statement = store.table.delete()
+    if addresses is not None:
+        statement = statement.where(store.address.in_(sorted(set(addresses))))
+    return retrying(store, lambda c: c.execute(statement).rowcount)
+
+
+def expired_count(store: Store, grace_s: int) -> int:
+    """Return how many rows are older than *grace_s* seconds."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(store.table)
+        .where(store.last_seen < store.dialect.ago(grace_s))
+    )
+    return int(retrying(store, lambda c: c.execute(query).scalar()) or 0)
+
+
+def expire(store: Store, grace_s: int) -> int:
+    """Delete what is older than *grace_s* seconds; return how many rows.
+
+    Safe beside logins and other expirers: a row that a login refreshes meanwhile stays, because
+    the DELETE asks for its age again. It names its rows instead of a LIMIT, which statement-based
+    replication calls unsafe. Rows stay locked for one small batch only, and between batches the
+    others get as much time as a batch took.
+    """
+    is_old = store.last_seen < store.dialect.ago(grace_s)
+    oldest = sa.select(store.address).where(is_old).order_by(store.last_seen).limit(EXPIRE_BATCH)
+
+    def batch(connection: Connection) -> list[str]:
+        return [address for (address,) in connection.execute(oldest)]
+
+    deleted = 0
+    while addresses := retrying(store, batch):
+        started = time.monotonic()
+        statement = store.table.delete().where(store.address.in_(sorted(addresses))).where(is_old)
+        deleted += retrying(store, lambda c, s=statement: c.execute(s).rowcount)  # type: ignore[misc]  # as in record
+        if len(addresses) < EXPIRE_BATCH:
+            break
+        time.sleep(time.monotonic() - started)
+    return deleted
