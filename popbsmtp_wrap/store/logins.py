@@ -6,6 +6,7 @@ The database's clock decides everywhere; a client's clock appears in no statemen
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -94,7 +95,7 @@ def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row
     """Yield the rows of the table, newest first, or that of one canonical *address*."""
     database, dialect = store.database, store.dialect
 
-    def optional(name: str) -> sa.ColumnElement:
+    def optional(name: str) -> Any:
         return store.table.c[name] if name else sa.null()
 
     first_seen = (
