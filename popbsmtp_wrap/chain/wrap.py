@@ -217,6 +217,8 @@ def _become_recording_process(peer: int, config: str) -> None:
         posix.dup2(null, descriptor)
         posix.set_inheritable(descriptor, True)
     posix.closerange(3, posix.sysconf("SC_OPEN_MAX"))
+    if not config.startswith("/"):
+        config = f"{posix.getcwd()}/{config}"
     posix.chdir("/")
     for number in (_signal.SIGALRM, _signal.SIGTERM, _signal.SIGCHLD):
         _signal.signal(number, _signal.SIG_DFL)

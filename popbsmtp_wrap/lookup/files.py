@@ -65,6 +65,19 @@ def installed_version() -> Version:
         return NEWEST
 
 
+def installed_map_types() -> list[str]:
+    """Return the map types of the Postfix on this machine (postconf -m), none without one."""
+    try:
+        return _run(["postconf", "-m"]).stdout.split()
+    except ServiceUnavailableError:
+        return []
+
+
+def search_path() -> str:
+    """Return PATH, with the directories of administrators' programs, where Postfix's are."""
+    return os.environ.get("PATH", "/bin:/usr/bin") + ":/usr/sbin:/sbin"
+
+
 def ask(key: str, table: str, config_directory: str | None = None) -> bool:
     """Return whether Postfix's *table* (type:name) permits *key*, through postmap(1).
 
@@ -86,7 +99,6 @@ def ask(key: str, table: str, config_directory: str | None = None) -> bool:
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     """Run one of Postfix's programs, also where sbin is not in PATH."""
-    path = os.environ.get("PATH", "/bin:/usr/bin") + ":/usr/sbin:/sbin"
     try:
         return subprocess.run(
             command,
@@ -94,7 +106,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
             text=True,
             timeout=_TIMEOUT_S,
             check=False,
-            env={**os.environ, "PATH": path},
+            env={**os.environ, "PATH": search_path()},
         )
     except FileNotFoundError:
         raise ServiceUnavailableError(

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.store.dialects import BY_NAME
+from popbsmtp_wrap.store.engine import Store, transaction
 
 _KEY = "'<key>'"
 
@@ -32,3 +33,10 @@ def lookup_query(settings: Settings, *, only_ipv4: bool = False) -> str:
     )
     text = " ".join(str(compiled).split())
     return text.replace("%", "%%").replace(_KEY, "'%s'")
+
+
+def map_permits(store: Store, settings: Settings, key: str) -> bool:
+    """Return what a Postfix map answers for *key*, by running its very query."""
+    text = lookup_query(settings).replace("'%s'", ":key").replace("%%", "%")
+    with transaction(store) as connection:
+        return connection.execute(sa.text(text), {"key": key}).scalar() == "OK"
