@@ -25,6 +25,10 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 class _BadValueError(ValueError):
     """What was expected; the loader adds file, key and what was found."""
 
+    def __init__(self, expected: str, *found: Any) -> None:
+        super().__init__(expected)
+        self.found = found
+
 
 def _duration(value: Any) -> float:
     """Return seconds. TOML numbers are seconds; text is a number with s, m or h."""
@@ -98,10 +102,13 @@ def _list_of(parse: Parse, what: str) -> Parse:
 
 
 def _network(value: Any) -> Network:
+    what = 'a network such as "192.0.2.0/24" or "2001:db8::/32"'
     try:
         return ip_network(_text(value))
-    except ValueError:
-        raise _BadValueError('networks such as "192.0.2.0/24" or "2001:db8::/32"') from None
+    except _BadValueError:
+        raise _BadValueError(what, value) from None
+    except ValueError as error:
+        raise _BadValueError(f"{what} ({error})", value) from None
 
 
 def _url(value: Any) -> str:
@@ -140,6 +147,17 @@ class Database:
     user_column: str = _setting("username", _optional_identifier)
     service_column: str = _setting("service", _optional_identifier)
     connect_timeout: float = _setting(2.0, _between(0.1, 60, 'a duration from "0.1s" to "60s"'))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all columns, "" for what is left out."""
+        return (
+            self.address_column,
+            self.last_seen_column,
+            self.first_seen_column,
+            self.user_column,
+            self.service_column,
+        )
 
     @property
     def dialect(self) -> str:
@@ -246,23 +264,30 @@ def parse(values: Mapping[str, Any], path: str) -> Settings:
             top[key] = _section(_SECTIONS[key], value, f"{key}.", path)
         else:
             raise ConfigError(f"{path}: {key}: found {value!r}, expected a section [{key}]")
-    return _section(Settings, loose, "", path, **top)
+    settings = _section(Settings, loose, "", path, **top)
+    names = [name for name in settings.database.columns if name]
+    if len({name.lower() for name in names}) < len(names):
+        raise ConfigError(f"{path}: database: two columns have the same name: {', '.join(names)}")
+    return settings
 
 
 def _section(
     cls: type[Section], values: Mapping[str, Any], prefix: str, path: str, **done: Any
 ) -> Section:
+    others = [] if prefix else [f"[{name}]" for name in _SECTIONS]
     known = {item.name: item.metadata for item in fields(cls) if "parse" in item.metadata}  # type: ignore[arg-type]  # every section is a dataclass
     parsed = {}
     for key, value in values.items():
         if key not in known:
             raise ConfigError(
-                f"{path}: {prefix}{key}: unknown key; known here: {', '.join(sorted(known))}"
+                f"{path}: {prefix}{key}: unknown key;"
+                f" known here: {', '.join([*sorted(known), *others])}"
             )
         try:
             parsed[key] = known[key]["parse"](value)
         except _BadValueError as error:
-            found = masked(value) if isinstance(value, str) else value
+            found = error.found[0] if error.found else value
+            found = masked(found) if isinstance(found, str) else found
             raise ConfigError(f"{path}: {prefix}{key}: found {found!r}, expected {error}") from None
     return cls(**done, **parsed)
 

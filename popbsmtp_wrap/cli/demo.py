@@ -112,7 +112,7 @@ def play(stage: Stage) -> None:
 def _expect(stage: Stage, *, permitted: bool) -> None:
     """Ask the generated map, through Postfix where it is installed."""
     if "sqlite" in files.installed_map_types():
-        shown = f"postmap -q {CLIENT} sqlite:{_MAP}"
+        shown = f"postmap -q {CLIENT} sqlite:./{_MAP}"
         _, output, _ = stage.run(shown, shown.split(), PATH=files.search_path())
         found = output.strip() == "OK"
         if not output:
@@ -137,7 +137,7 @@ def _age(stage: Stage) -> None:
     """Set the one row back, as time would."""
     from popbsmtp_wrap.store.engine import open_store, transaction
 
-    statement = f"UPDATE popbsmtp SET last_seen = last_seen - {AGE_S}"
+    statement = f"UPDATE popbsmtp SET last_seen = last_seen - {AGE_S}"  # noqa: S608 - a constant
     click.echo(f"  (SQL: {statement})")
     settings = config.load(f"{stage.directory}/popbsmtp.toml")
     with transaction(open_store(settings.database)) as connection:

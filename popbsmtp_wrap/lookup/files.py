@@ -65,6 +65,21 @@ def installed_version() -> Version:
         return NEWEST
 
 
+def version_of(config_directory: str) -> Version | None:
+    """Return the version of the Postfix that *config_directory* configures, None without one."""
+    if not os.path.exists(os.path.join(config_directory, "main.cf")):
+        return None
+    try:
+        return parse_version(_run(["postconf", "-dh", "mail_version"]).stdout)
+    except (ServiceUnavailableError, ValueError):
+        return None
+
+
+def parameter(name: str, config_directory: str) -> str:
+    """Return a main.cf parameter with its $names expanded (postconf -x, Postfix 2.10)."""
+    return _run(["postconf", "-c", config_directory, "-xh", name]).stdout
+
+
 def installed_map_types() -> list[str]:
     """Return the map types of the Postfix on this machine (postconf -m), none without one."""
     try:
