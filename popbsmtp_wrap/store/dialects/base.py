@@ -1,0 +1,107 @@
+"""What every database has to say about itself."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection
+from sqlalchemy.exc import DBAPIError
+
+from popbsmtp_wrap.errors import (
+    PopbsmtpError,
+)
+from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
+
+# Longest text of an IPv6 address, INET6_ADDRSTRLEN - 1.
+ADDRESS_LENGTH: Final = 45
+# How far a time may lie ahead of the clock that reads it.
+AHEAD_S: Final = 60
+IPV4_PATTERN: Final = "'^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+$'"
+
+
+class Dialect:
+    """What every database has to say about itself."""
+
+    name: ClassVar[str]
+    driver: ClassVar[str]
+    address_type: ClassVar[Any] = sa.String(ADDRESS_LENGTH)
+    time_type: ClassVar[Any]
+    time_default: ClassVar[Any] = sa.text("CURRENT_TIMESTAMP")
+    user_type: ClassVar[Any] = sa.String(LONGEST_USER)
+    service_type: ClassVar[Any] = sa.String(LONGEST_SERVICE)
+    table_options: ClassVar[Mapping[str, Any]] = {}
+
+    def sqlalchemy_dialect(self) -> Any:
+        """Return a SQLAlchemy dialect to compile text with, without a connection."""
+        raise NotImplementedError
+
+    def insert(self, table: sa.Table) -> Any:
+        """Return this database's INSERT that can upsert."""
+        raise NotImplementedError
+
+    def upsert(self, insert: Any, key: sa.Column[Any], changes: Sequence[tuple[str, Any]]) -> Any:
+        """Return *insert* with *changes* applied, in their order, where the row exists."""
+        return insert.on_conflict_do_update(index_elements=[key], set_=dict(changes))
+
+    def new(self, insert: Any) -> Any:
+        """Return the columns of the row that *insert* proposes."""
+        return insert.excluded
+
+    def now(self) -> Any:
+        """Return the database's clock, to the second or finer."""
+        return sa.func.now()
+
+    def ago(self, seconds: Any) -> Any:
+        """Return the time *seconds* ago by the database's clock."""
+        raise NotImplementedError
+
+    def age_s(self, column: Any) -> Any:
+        """Return how long ago *column* was, in whole seconds, rounded up."""
+        raise NotImplementedError
+
+    def epoch(self, column: Any) -> Any:
+        """Return *column* in Unix seconds, rounded down."""
+        raise NotImplementedError
+
+    def fresh(self, column: Any, grace_s: int) -> Any:
+        """Return the condition that lets an address relay: what Postfix's map asks, too.
+
+        A time more than a minute ahead is no login: the clock was wrong, or somebody wrote a
+        local time into a column that holds none.
+        """
+        return sa.and_(column >= self.ago(grace_s), column <= self.ago(-AHEAD_S))
+
+    def is_ipv4(self, key: Any) -> Any:
+        """Return the condition that *key* is written like a dotted quad."""
+        raise NotImplementedError
+
+    def connect_arguments(self, url: URL, connect_s: float, answer_s: float) -> dict[str, Any]:
+        """Return the driver's arguments that bound every wait."""
+        raise NotImplementedError
+
+    def adapt_url(self, url: URL) -> URL:
+        """Return *url* as the driver wants it."""
+        return url
+
+    def prepare(self, engine: sa.engine.Engine) -> None:
+        """Set up what each new connection of *engine* needs."""
+
+    def after_create(self, connection: Connection) -> None:
+        """Do what a new table needs besides its DDL."""
+
+    def is_time(self, reflected: Any) -> bool:
+        """Tell whether a reflected column type holds an unambiguous time."""
+        raise NotImplementedError
+
+    def change_time(self, table: str, column: str) -> str:
+        """Return the SQL that turns an old script's time column into ours."""
+        raise NotImplementedError
+
+    def add_column(self, table: str, column: sa.Column[Any]) -> str:
+        """Return the SQL that adds a column that an old script's table lacks."""
+        ddl = sa.schema.CreateColumn(column).compile(dialect=self.sqlalchemy_dialect())
+        return f"ALTER TABLE {table} ADD COLUMN {ddl}"
+
+    def classify(self, error: DBAPIError) -> tuple[type[PopbsmtpError], bool]:
+        """Return what *error* means and whether trying again at once may help."""
+        raise NotImplementedError
