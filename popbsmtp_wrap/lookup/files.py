@@ -123,7 +123,7 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
             check=False,
             env={**os.environ, "PATH": search_path()},
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         raise ServiceUnavailableError(
             f"{command[0]} is not there; install Postfix, or run this where it is"
         ) from None

@@ -1,0 +1,104 @@
+"""A throwaway machine: this one's file system under an overlay, with its own network and processes.
+
+What runs in it sees the default ports, /etc, users and all that is installed here, and leaves
+nothing behind. It needs root and the programs of util-linux and iproute2, no container engine.
+"""
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_START = r"""
+set -e
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount -t proc proc "$1/root/proc"
+mount --rbind /dev "$1/root/dev"
+mount -t tmpfs tmpfs "$1/root/run"
+mount -t tmpfs -o mode=1777 tmpfs "$1/root/tmp"
+ip link set lo up
+echo ready
+exec sleep infinity
+"""
+
+
+class Machine:
+    """A running throwaway machine; *addresses* are put on its loopback device."""
+
+    def __init__(
+        self, addresses: tuple[str, ...] = (), network_of: "Machine | None" = None
+    ) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="pbs", dir="/tmp"))
+        share = ["--net"] if network_of is None else []
+        join = [] if network_of is None else ["nsenter", "-t", str(network_of.pid), "-n"]
+        self._process = subprocess.Popen(
+            [*join, "unshare", "--mount", *share, "--pid", "--fork", "--kill-child"]
+            + ["sh", "-c", _START, "sh", str(self.root)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            self.stop()
+            raise RuntimeError("no throwaway machine: overlay mounts need root")
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        self.pid = int(children.read_text().split()[0])
+        for address in addresses:
+            self.run(
+                f"ip address add {address} dev lo nodad"
+                if ":" in address
+                else f"ip address add {address}/32 dev lo"
+            )
+
+    def command(self, *argv: str, outside_network: bool = False) -> list[str]:
+        """Return the argv that runs *argv* inside."""
+        network = [] if outside_network else ["--net"]
+        enter = ["nsenter", "-t", str(self.pid), "--mount", "--pid", *network]
+        clean = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+        keep = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("PIP_")]
+        home = ["HOME=/root", "LC_ALL=C.UTF-8"]
+        return [*enter, "chroot", str(self.root / "root"), *clean, *keep, *home, *argv]
+
+    def run(
+        self, script: str, *, cwd: str = "/", outside_network: bool = False, text: str = ""
+    ) -> str:
+        """Return the output of a shell script; raise RuntimeError with it if a line fails.
+
+        *outside_network* lets it reach the package index.
+        """
+        body = f"set -e\ncd {shlex.quote(cwd)}\n{script}"
+        done = subprocess.run(
+            self.command("sh", "-c", body, outside_network=outside_network),
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{script}\nended with {done.returncode}:\n{done.stdout}")
+        return done.stdout
+
+    def stop(self) -> None:
+        """End every process inside and forget the file system."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait(10)
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
+
+
+@contextlib.contextmanager
+def machine(*addresses: str, network_of: Machine | None = None) -> Iterator[Machine]:
+    """Give a running machine and stop it at the end."""
+    made = Machine(addresses, network_of)
+    try:
+        yield made
+    finally:
+        made.stop()
