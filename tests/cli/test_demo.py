@@ -56,7 +56,7 @@ def test_the_demo_says_when_postfix_is_not_there():
             "sh",
             POPBSMTP,
             "demo",
-        ],  # fmt: skip
+        ],
         capture_output=True,
         text=True,
     )
@@ -81,7 +81,7 @@ def test_a_step_that_goes_otherwise_ends_the_demo_with_1(tmp_path):
             str(forgetful),
             POPBSMTP,
             "demo",
-        ],  # fmt: skip
+        ],
         capture_output=True,
         text=True,
     )

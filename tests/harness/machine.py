@@ -38,8 +38,10 @@ class Machine:
         share = ["--net"] if network_of is None else []
         join = [] if network_of is None else ["nsenter", "-t", str(network_of.pid), "-n"]
         self._process = subprocess.Popen(
-            [*join, "unshare", "--mount", *share, "--pid", "--fork", "--kill-child"]
-            + ["sh", "-c", _START, "sh", str(self.root)],
+            [
+                *[*join, "unshare", "--mount", *share, "--pid", "--fork", "--kill-child"],
+                *["sh", "-c", _START, "sh", str(self.root)],
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )

@@ -139,7 +139,7 @@ def test_a_password_file_that_everyone_may_read_is_refused(tmp_path):
 
 
 def test_a_missing_password_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="password file .*/none cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"password file .*/none cannot be read: No such file"):
         config.read_password(str(tmp_path / "none"))
 
 
