@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import re
 import sys
 
 import click
@@ -71,6 +72,8 @@ def postfix(
         extra = lookup.MapFile(lookup.MAIN_CF_FILE, lines)
         for path in files.write([*written, extra], directory):
             click.echo(f"wrote {path}", err=True)
+            if hint := files.owners_hint(path):
+                click.echo(hint, err=True)
     else:
         for file in written:
             click.echo(f"# {directory}/{file.name} (--output DIR writes it)")
@@ -80,10 +83,8 @@ def postfix(
 
 
 def _without_password(text: str) -> str:
-    return "".join(
-        "password = ***\n" if line.startswith("password =") else config.masked(line)
-        for line in text.splitlines(keepends=True)
-    )
+    hidden = re.sub(r"(?m)^password = .+$", "password = ***", text)
+    return re.sub(r"(password=)'(?:[^'\\]|\\.)*'", r"\1***", hidden)
 
 
 @click.command()

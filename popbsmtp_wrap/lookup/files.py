@@ -2,9 +2,12 @@
 
 import grp
 import os
+import pwd
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from popbsmtp_wrap.errors import (
     ConfigError,
@@ -14,7 +17,7 @@ from popbsmtp_wrap.errors import (
 )
 from popbsmtp_wrap.lookup.postfix import NEWEST, MapFile, Version, parse_version
 
-POSTFIX_GROUP = "postfix"
+POSTFIX_USER = POSTFIX_GROUP = "postfix"
 # Readable for proxymap, which opens maps as user postfix.
 SECRET_MODE = 0o640
 _TIMEOUT_S = 30
@@ -57,6 +60,14 @@ def _postfix_gid() -> int:
         return 0
 
 
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
 def installed_version() -> Version:
     """Return the version of the Postfix on this machine, the newest known without one."""
     try:
@@ -93,30 +104,47 @@ def search_path() -> str:
     return os.environ.get("PATH", "/bin:/usr/bin") + ":/usr/sbin:/sbin"
 
 
+def owners_hint(path: str) -> str:
+    """Return what to type so that Postfix may read *path*, "" when it may."""
+    status = os.stat(path)
+    if status.st_mode & stat.S_IROTH or status.st_gid == _postfix_gid():
+        return ""
+    return f"Postfix may not read {path} yet; run as root: chown root:{POSTFIX_GROUP} {path}"
+
+
 def ask(key: str, table: str, config_directory: str | None = None) -> bool:
     """Return whether Postfix's *table* (type:name) permits *key*, through postmap(1).
 
-    Raise ServiceUnavailableError without Postfix, StoreUnavailableError when the map gives no
-    answer, ConfigError when its file is missing.
+    Root asks as Postfix's user, as proxymap will: what that user may not read shows, and nothing
+    that it could not write stays behind. Raise ServiceUnavailableError without Postfix,
+    StoreUnavailableError when the map gives no answer, ConfigError when its file is missing.
     """
-    path = table.rpartition(":")[2]
+    path = table.partition(":")[2]
     if not os.path.exists(path):
         raise ConfigError(f"{path} does not exist; run: popbsmtp postfix --output DIR")
     options = ["-c", config_directory] if config_directory else []
-    done = _run(["postmap", *options, "-q", key, table])
+    done = _run(["postmap", *options, "-q", key, table], as_postfix=os.geteuid() == 0)
     if done.stdout.strip() == "OK":
         return True
     if done.returncode == 1 and not done.stdout.strip() and not done.stderr.strip():
         return False
-    trouble = (done.stderr.strip() or f"unexpected answer {done.stdout.strip()!r}").splitlines()
-    raise StoreUnavailableError(f"{table}: {trouble[-1]}")
+    trouble = done.stderr.strip() or f"unexpected answer {done.stdout.strip()!r}"
+    # The first line names the cause, the later ones that there was one.
+    first = trouble.splitlines()[0].removeprefix("postmap: ")
+    if "unsupported dictionary type" in first:
+        raise ServiceUnavailableError(f"{table}: {first}")
+    raise StoreUnavailableError(f"{table}: {first}")
 
 
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], *, as_postfix: bool = False) -> subprocess.CompletedProcess[str]:
     """Run one of Postfix's programs, also where sbin is not in PATH."""
+    identity: dict[str, Any] = {}
+    if as_postfix and _exists(POSTFIX_USER):
+        identity = {"user": POSTFIX_USER, "group": POSTFIX_GROUP, "extra_groups": [], "cwd": "/"}
     try:
         return subprocess.run(
             command,
+            **identity,
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,

@@ -6,10 +6,11 @@ Sources: access(5), pgsql_table(5), mysql_table(5), sqlite_table(5), postconf(5)
 import re
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from popbsmtp_wrap.config import Settings, read_password
+from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError
+from popbsmtp_wrap.lookup.account import Account, Place
+from popbsmtp_wrap.lookup.account import postfix_account as postfix_account  # noqa: PLC0414 - the doctor takes it from here
 from popbsmtp_wrap.store.files import path_of
 from popbsmtp_wrap.store.query import lookup_query
 
@@ -35,18 +36,6 @@ class MapFile:
     secret: bool = False
 
 
-@dataclass(frozen=True)
-class Account:
-    """How Postfix reaches the database."""
-
-    hosts: tuple[str, ...]
-    port: int | None
-    user: str
-    password: str
-    database: str
-    options: dict[str, str]
-
-
 def parse_version(text: str) -> Version:
     """Return (major, minor) of a Postfix version. Raise ValueError for anything else."""
     match = re.match(r"([0-9]{1,2})\.([0-9]{1,2})", text)
@@ -68,38 +57,52 @@ def map_files(settings: Settings, directory: str, version: Version = NEWEST) -> 
     dialect = settings.database.dialect
     files = []
     if dialect == "sqlite":
-        lines = [f"dbpath = {path_of(settings.database)}"]
+        lines = [f"dbpath = {_plain('path', path_of(settings.database))}"]
     elif dialect == "postgresql":
-        lines = _pgsql_lines(postfix_account(settings), version)
+        lines = _pgsql_lines(postfix_account(settings))
     else:
-        lines = _mysql_lines(postfix_account(settings), directory, version)
+        lines = _mysql_lines(postfix_account(settings))
         if version >= (2, 11):
-            text = f"[client]\nconnect_timeout = {_CONNECT_S}\nread_timeout = {_CONNECT_S}\n"
-            files.append(MapFile(MYSQL_OPTION_FILE, text))
-    header = (
-        "# Written by popbsmtp postfix. A value ends with its line: no comment may follow it.\n"
-    )
+            lines += [f"option_file = {directory}/{MYSQL_OPTION_FILE}", "option_group = client"]
+            files.append(MapFile(MYSQL_OPTION_FILE, _MYSQL_OPTIONS))
     query = lookup_query(settings, only_ipv4=version < (3, 0))
-    text = header + "\n".join([*lines, f"query = {query}"]) + "\n"
+    text = _HEADER + "\n".join([*lines, f"query = {query}"]) + "\n"
     files.insert(0, MapFile(map_name(settings), text, secret=dialect != "sqlite"))
     if (3, 0) <= version < (3, 7):
         files.append(MapFile(REGEXP_FILE, f"/{ADDRESS_PATTERN}/  ${{1}}\n"))
     return files
 
 
+_HEADER = "# Written by popbsmtp postfix. A value ends with its line: no comment may follow it.\n"
+_MYSQL_OPTIONS = f"""\
+# Written by popbsmtp postfix: how long Postfix's mysql map waits.
+[client]
+connect_timeout = {_CONNECT_S}
+read_timeout = {_CONNECT_S}
+"""
+
+
 def main_cf(settings: Settings, directory: str, version: Version = NEWEST) -> str:
-    """Return the lines for main.cf of Postfix *version*."""
+    """Return the lines for main.cf of Postfix *version*. Raise ConfigError for a bad directory."""
+    if re.search(r"[\s,{}$:]", directory):
+        raise ConfigError(
+            f"{directory!r}: Postfix splits names at such characters; use another DIR"
+        )
     # proxy: one process asks the database for all smtpd, reads files outside their chroot, and
     # takes the harm when SQLite fails.
-    table = f"proxy:{MAP_TYPES[settings.database.dialect]}:{directory}/{map_name(settings)}"
+    proxied = f"proxy:{MAP_TYPES[settings.database.dialect]}:{directory}/{map_name(settings)}"
     if version >= (3, 7):
         pattern = ADDRESS_PATTERN.replace("$", "$$")
-        table = f"pipemap:{{regexp:{{{{/{pattern}/ $${{1}}}}}}, {table}}}"
+        table = f"pipemap:{{regexp:{{{{/{pattern}/ $${{1}}}}}}, {proxied}}}"
     elif version >= (3, 0):
-        table = f"pipemap:{{regexp:{directory}/{REGEXP_FILE}, {table}}}"
-    if version >= (2, 10):
-        return _RELAY_RESTRICTIONS.format(table=table)
-    return _OLD_RECIPIENT_RESTRICTIONS.format(table=table)
+        table = f"pipemap:{{regexp:{directory}/{REGEXP_FILE}, {proxied}}}"
+    else:
+        table = proxied
+    restrictions = _RELAY_RESTRICTIONS if version >= (2, 10) else _OLD_RECIPIENT_RESTRICTIONS
+    lines = restrictions.format(table=table)
+    if version < (3, 0):
+        lines += _OLD_PROXY_READ_MAPS.format(table=proxied)
+    return lines
 
 
 _RELAY_RESTRICTIONS = """\
@@ -123,113 +126,108 @@ smtpd_recipient_restrictions =
     reject_unauth_destination
 """
 
-
-def postfix_account(settings: Settings) -> Account:
-    """Return Postfix's way to the database: [postfix], and where that is silent the URL.
-
-    Raise ConfigError when a password file cannot be read.
-    """
-    url = urlsplit(settings.database.url)
-    options = dict(parse_qsl(url.query))
-    socket = options.get("unix_socket") or options.get("host")
-    hosts = settings.postfix.hosts
-    if not hosts:
-        hosts = (f"unix:{socket}" if socket and socket.startswith("/") else socket or "",)
-        if not hosts[0]:
-            hosts = (url.hostname or "",)
-    if settings.postfix.user:
-        user, password = settings.postfix.user, ""
-    else:
-        user, password = unquote(url.username or ""), unquote(url.password or "")
-        if settings.database.password_file and not settings.postfix.password_file:
-            password = read_password(settings.database.password_file)
-    if settings.postfix.password_file:
-        password = read_password(settings.postfix.password_file)
-    return Account(hosts, url.port, user, password, unquote(url.path[1:]), options)
+_OLD_PROXY_READ_MAPS = """\
+# Before Postfix 3.0 the default, which is all of this but the last line, forbids the map.
+proxy_read_maps =
+    $local_recipient_maps $mydestination $virtual_alias_maps $virtual_alias_domains
+    $virtual_mailbox_maps $virtual_mailbox_domains $relay_recipient_maps $relay_domains
+    $canonical_maps $sender_canonical_maps $recipient_canonical_maps $relocated_maps
+    $transport_maps $mynetworks $smtpd_sender_login_maps $sender_bcc_maps $recipient_bcc_maps
+    $smtp_generic_maps $lmtp_generic_maps $alias_maps
+    {table}
+"""
 
 
-def _pgsql_lines(account: Account, version: Version) -> list[str]:
-    if version < (3, 3):  # no URI, so no way to set a time-out
-        hosts = [_host_and_port(host, account.port or 5432) for host in account.hosts]
-        return [
-            f"hosts = {' '.join(hosts)}",
-            f"user = {_plain('user', account.user)}",
-            f"password = {_plain('password', account.password)}",
-            f"dbname = {_plain('dbname', account.database)}",
-        ]
-    # A URI takes every character of a password, and a time-out.
-    uris = [_pgsql_uri(host, account) for host in account.hosts]
-    # dbname is in the URI, but has to be there until Postfix 3.9.
-    return [f"hosts = {' '.join(uris)}", f"dbname = {_plain('dbname', account.database)}"]
+def _pgsql_lines(account: Account) -> list[str]:
+    # Not a URI in hosts: Postfix logs hosts, and with it the password, whenever it cannot connect.
+    # A dbname with "=" is a connection string, see PQsetdbLogin; hosts goes before what it says.
+    words = {"dbname": account.database, "user": account.user, "password": account.password}
+    if account.port and not all(place.host for place in account.places):
+        words["port"] = str(account.port)
+    words |= {
+        key: value
+        for key, value in account.options.items()
+        if key.startswith("ssl") or key == "options"
+    }
+    words["connect_timeout"] = str(_CONNECT_S)
+    hosts = [_pgsql_host(place, account.port or 5432) for place in account.places]
+    return [
+        *_hosts_lines(hosts or ["unix:"]),
+        "dbname = "
+        + " ".join(f"{key}={_quoted(key, value)}" for key, value in words.items() if value),
+    ]
 
 
-def _pgsql_uri(host: str, account: Account) -> str:
-    options = {"connect_timeout": str(_CONNECT_S)}
-    options |= {key: value for key, value in account.options.items() if key.startswith("ssl")}
-    port = account.port
-    host = host.removeprefix("inet:")
-    if match := re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:/\[\]]*):([0-9]{1,5})", host):
-        host, port = match[1], int(match[2])
-    if host.removeprefix("unix:").startswith("/"):
-        options["host"] = host.removeprefix("unix:")
-        if port:
-            options["port"] = str(port)
-        where = ""
-    else:
-        bare = host.strip("[]")
-        where = (f"[{bare}]" if ":" in bare else bare or "127.0.0.1") + (f":{port}" if port else "")
-    who = quote(account.user, safe="")
-    if account.password:
-        who += ":" + quote(account.password, safe="")
-    at = "@" if who else ""
-    name = quote(account.database, safe="")
-    return f"postgresql://{who}{at}{where}/{name}?{urlencode(options, quote_via=quote)}"
+def _pgsql_host(place: Place, port: int) -> str:
+    # Postfix cuts the port off at the last colon, so an IPv6 address needs no brackets.
+    return f"unix:{place.socket}" if place.socket else f"inet:{place.host}:{place.port or port}"
 
 
-def _mysql_lines(account: Account, directory: str, version: Version) -> list[str]:
-    hosts = []
-    for host in account.hosts:
-        if host.removeprefix("unix:").startswith("/"):
-            hosts.append("unix:" + host.removeprefix("unix:"))
-        else:
-            hosts.append("inet:" + _host_and_port(host.removeprefix("inet:"), account.port or 3306))
+def _quoted(what: str, value: str) -> str:
+    """Return *value* as libpq's connection strings hold it."""
+    value = _one_line(what, value)
+    if re.fullmatch(r"[A-Za-z0-9._/-]+", value) and not what.endswith("password"):
+        return value
+    return "'" + re.sub(r"(['\\])", r"\\\1", value) + "'"
+
+
+def _mysql_lines(account: Account) -> list[str]:
     lines = [
-        f"hosts = {' '.join(hosts)}",
+        *_hosts_lines([_mysql_host(place, account.port or 3306) for place in account.places]),
         f"user = {_plain('user', account.user)}",
         f"password = {_plain('password', account.password)}",
         f"dbname = {_plain('dbname', account.database)}",
     ]
-    for option, parameter in (("ssl_ca", "tls_CAfile"), ("ssl_cert", "tls_cert_file")):
+    for option, parameter in _MYSQL_TLS.items():
         if option in account.options:
             lines.append(f"{parameter} = {_plain(parameter, account.options[option])}")
-    if version >= (2, 11):
-        lines += [f"option_file = {directory}/{MYSQL_OPTION_FILE}", "option_group = client"]
     return lines
 
 
-def _host_and_port(host: str, port: int) -> str:
-    """Return host:port as Postfix takes it for TCP.
+# Of PyMySQL and of mysql_table(5), which has them since 2.11.
+_MYSQL_TLS = {
+    "ssl_ca": "tls_CAfile",
+    "ssl_capath": "tls_CApath",
+    "ssl_cert": "tls_cert_file",
+    "ssl_key": "tls_key_file",
+}
 
-    It takes no IPv6 literal, and its client library takes "localhost" for the default socket.
-    """
-    if host.startswith(("/", "unix:")):
-        return "unix:" + host.removeprefix("unix:")
-    name, _, given = host.partition(":")
-    if ":" in given or "[" in host:
-        raise ConfigError(
-            f"postfix.hosts: Postfix cannot reach the IPv6 address {host} of a database;"
-            " give a host name"
-        )
-    if name in ("", "localhost"):
-        name = "127.0.0.1"
-    return f"{name}:{given or port}"
+
+def _mysql_host(place: Place, port: int) -> str:
+    if place.socket:
+        return f"unix:{place.socket}"
+    # The client library takes "localhost" for its default socket, whatever the port.
+    host = "127.0.0.1" if place.host in ("", "localhost") else place.host
+    return f"inet:{host}:{place.port or port}"
+
+
+def _hosts_lines(hosts: list[str]) -> list[str]:
+    """Return hosts, one of them twice, and how soon one that failed is tried again."""
+    hosts = hosts or ["inet:127.0.0.1:3306"]
+    if len(hosts) > 1:
+        return [f"hosts = {' '.join(hosts)}", "retry_interval = 5"]
+    return [
+        "# Twice: the second one answers at once when the first connection has died meanwhile.",
+        f"hosts = {hosts[0]} {hosts[0]}",
+        "# Seconds; from Postfix 3.9 on. Before, a server that failed is left alone for 60.",
+        "retry_interval = 5",
+    ]
 
 
 def _plain(what: str, value: str) -> str:
     """Return *value* as a map file holds it: raw, as there is no quoting."""
-    if value != value.strip() or "\n" in value or "\r" in value:
+    if value != value.strip(" \t\v\f"):
         raise ConfigError(
-            f"postfix: a {what} that begins or ends with a blank cannot be written into a"
-            " map file; choose another one"
+            f"postfix: the {what} begins or ends with a blank, which a map file cannot hold;"
+            " choose another one"
+        )
+    return _one_line(what, value)
+
+
+def _one_line(what: str, value: str) -> str:
+    if re.search(r"[\n\r\0]", value):
+        raise ConfigError(
+            f"postfix: the {what} holds a line break or NUL, which a map file cannot hold;"
+            " choose another one"
         )
     return value
