@@ -2,8 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Iterable, Iterator
-from ipaddress import ip_address, ip_network
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from popbsmtp_wrap.address import never_counts
 from popbsmtp_wrap.config import Ignore, Network
@@ -29,14 +29,16 @@ def why_ignored(address: str, ignore: Ignore) -> str | None:
 def postfix_mynetworks(postconf: str = POSTCONF) -> list[Network]:
     """Return the networks of Postfix's mynetworks; none where there is no Postfix.
 
-    Files that it names are read; tables (type:name) and exclusions (!) say nothing about a whole
-    network and are left out, see postconf(5).
+    Files that it names are read. Tables (type:name) say nothing about a whole network and are left
+    out, as are networks of which a part is excluded (!) before: their logins may well need a row,
+    and for the others it is of no harm. See postconf(5).
     """
     if not os.access(postconf, os.X_OK):
         return []
     try:
         done = subprocess.run(
             [postconf, "-xh", "mynetworks"],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=_POSTCONF_TIMEOUT_S,
@@ -44,23 +46,40 @@ def postfix_mynetworks(postconf: str = POSTCONF) -> list[Network]:
         )
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return list(parse_mynetworks(done.stdout.replace(",", " ").split()))
+    return list(parse_mynetworks(done.stdout))
 
 
-def parse_mynetworks(words: Iterable[str]) -> Iterator[Network]:
-    """Yield the networks among *words* of mynetworks syntax, those of files included."""
-    for word in words:
-        if word.startswith("/"):
-            try:
-                with open(word, encoding="utf-8", errors="replace") as file:
-                    lines = [line for line in file if not line.startswith("#")]
-            except OSError:
-                continue
-            yield from parse_mynetworks(
-                w for w in " ".join(lines).replace(",", " ").split() if not w.startswith("/")
-            )
-            continue
+def parse_mynetworks(text: str) -> Iterator[Network]:
+    """Yield the networks of *text* in mynetworks syntax, those of files that it names included."""
+    excluded: list[Network] = []
+    for word in _words(text):
         try:
-            yield ip_network(word.replace("[", "").replace("]", ""), strict=False)
+            network = ip_network(word.lstrip("!").replace("[", "").replace("]", ""), strict=False)
         except ValueError:
             continue
+        if word.startswith("!"):
+            excluded.append(network)
+        elif not any(_overlap(network, other) for other in excluded):
+            yield network
+
+
+def _words(text: str) -> Iterator[str]:
+    for word in text.replace(",", " ").split():
+        name = word.lstrip("!")
+        if not name.startswith("/"):
+            yield word
+            continue
+        try:
+            with open(name, encoding="utf-8", errors="replace") as file:
+                lines = [line for line in file if not line.startswith("#")]
+        except OSError:
+            continue
+        # One file does not name another one (match_list(3)); "!/file" turns all that it holds.
+        for inner in " ".join(lines).replace(",", " ").split():
+            yield word.removesuffix(name) + inner
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    if isinstance(one, IPv4Network):
+        return isinstance(other, IPv4Network) and one.overlaps(other)
+    return isinstance(other, IPv6Network) and one.overlaps(other)

@@ -21,6 +21,8 @@ LONGEST_LINE = 4096  # what one write to a pipe or socket moves at once (PIPE_BU
 _LONGEST_USER = 1020
 _LONGEST_SERVICE = 80
 _PLAIN = frozenset(range(0x21, 0x7F)) - {ord("%")}
+_WRITTEN = _PLAIN | {ord("%")}
+_HEX = frozenset(b"0123456789ABCDEFabcdef")
 _REQUEST_FIELDS = 4
 
 
@@ -30,6 +32,8 @@ def _quote(value: bytes) -> bytes:
 
 def _unquote(value: bytes) -> bytes:
     first, *rest = value.split(b"%")
+    if any(len(part) < 2 or not _HEX.issuperset(part[:2]) for part in rest):  # noqa: PLR2004
+        raise ValueError(f"% without two hexadecimal digits: {value[:60]!r}")
     return first + b"".join(bytes.fromhex(part[:2].decode("ascii")) + part[2:] for part in rest)
 
 
@@ -48,7 +52,8 @@ def parse_request(line: bytes) -> tuple[str, bytes, bytes]:
     if not line.endswith(b"\n") or len(line) > LONGEST_LINE:
         raise ValueError(f"no complete line in {len(line)} bytes")
     fields = line[:-1].split(b"\t")
-    if len(fields) != _REQUEST_FIELDS or fields[0] != PROTOCOL:
+    sound = all(_WRITTEN.issuperset(field) for field in fields)
+    if len(fields) != _REQUEST_FIELDS or fields[0] != PROTOCOL or not sound:
         raise ValueError(f"not a {PROTOCOL.decode()} request: {line[:60]!r}")
     return fields[1].decode("ascii"), _unquote(fields[2]), _unquote(fields[3])
 

@@ -1,0 +1,104 @@
+"""The line between wrapper and recorder."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popbsmtp_wrap.wire import (
+    LONGEST_LINE,
+    format_answer,
+    format_request,
+    parse_answer,
+    parse_request,
+)
+
+
+def test_request_looks_as_documented():
+    line = format_request("2001:db8::7", "änne 100%".encode(), b"imap")
+    assert line == b"popbsmtp/1\t2001:db8::7\t%C3%A4nne%20100%25\timap\n"
+    assert parse_request(line) == ("2001:db8::7", "änne 100%".encode(), b"imap")
+
+
+def test_unknown_user_and_service_are_empty():
+    line = format_request("198.51.100.7", b"", b"")
+    assert line == b"popbsmtp/1\t198.51.100.7\t\t\n"
+    assert parse_request(line) == ("198.51.100.7", b"", b"")
+
+
+@given(st.binary(max_size=1020), st.binary(max_size=80))
+def test_every_user_and_service_comes_back_as_it_went(user, service):
+    line = format_request("198.51.100.7", user, service)
+    assert len(line) <= LONGEST_LINE
+    assert line.count(b"\n") == 1
+    assert parse_request(line) == ("198.51.100.7", user, service)
+
+
+def test_over_long_user_and_service_are_cut_to_fit():
+    line = format_request("f" * 45, b"\xff" * 100_000, b"\0" * 100_000)
+    assert len(line) <= LONGEST_LINE
+    assert parse_request(line) == ("f" * 45, b"\xff" * 1020, b"\0" * 80)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\n",
+        b"popbsmtp/1\t198.51.100.7\ta\timap",
+        b"popbsmtp/1\t198.51.100.7\ta\n",
+        b"popbsmtp/1\t198.51.100.7\ta\timap\tmore\n",
+        b"popbsmtp/2\t198.51.100.7\ta\timap\n",
+        b"GET / HTTP/1.1\r\n",
+        b"popbsmtp/1\t198.51.100.7\ta%\timap\n",
+        b"popbsmtp/1\t198.51.100.7\ta%4\timap\n",
+        b"popbsmtp/1\t198.51.100.7\ta%zz\timap\n",
+        b"popbsmtp/1\t198.51.100.7\ta%+1\timap\n",
+        b"popbsmtp/1\t198.51.100.7\ta%  \timap\n",
+        b"popbsmtp/1\t198.51.100.7\ta b\timap\n",
+        b"popbsmtp/1\t198.51.100.7\ta\nb\timap\n",
+        b"popbsmtp/1\t198.51.100.7\ta\0b\timap\n",
+        b"popbsmtp/1\t198.51.100.7\t\xc3\xa4\timap\n",
+        b"popbsmtp/1\t\xd9\xa3.1.1.1\ta\timap\n",
+        b"popbsmtp/1\t198.51.100.7\t" + b"a" * 4096 + b"\timap\n",
+    ],
+)
+def test_line_of_another_protocol_is_refused(line):
+    with pytest.raises(ValueError):  # noqa: PT011 - each has words of its own
+        parse_request(line)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=4096),
+        st.lists(st.binary(max_size=300), max_size=6).map(
+            lambda fields: b"popbsmtp/1\t" + b"\t".join(fields) + b"\n"
+        ),
+    )
+)
+def test_any_line_is_a_request_or_a_value_error(line):
+    try:
+        address, user, service = parse_request(line)
+    except ValueError:
+        return
+    assert address.isascii()
+    assert parse_request(format_request(address, user[:1020], service[:80])) == (
+        address,
+        user[:1020],
+        service[:80],
+    )
+
+
+@given(st.binary(max_size=4096))
+def test_any_line_is_an_answer(line):
+    word, text = parse_answer(line)
+    assert (word + text).isascii()
+
+
+@given(st.sampled_from(["OK", "NO", "WAIT"]), st.text(max_size=4096))
+def test_answer_is_one_line_that_comes_back(word, text):
+    line = format_answer(word, text)
+    assert len(line) <= LONGEST_LINE
+    assert line.endswith(b"\n")
+    assert b"\n" not in line[:-1]
+    flat = " ".join(text.split()).encode("ascii", "backslashreplace").decode()
+    assert parse_answer(line[:-1]) == (word, flat[: LONGEST_LINE - 2 - len(word)])
