@@ -13,8 +13,18 @@ try:
     from popbsmtp_wrap.chain.wrap import main
 except Exception as error:  # noqa: BLE001 - an upgrade half-way must not lock mailboxes
     import os
+    import select
+    import signal
 
-    os.write(2, f"popbsmtp-wrap: not recorded: {error}\n".encode("ascii", "backslashreplace"))
+    try:
+        # Only what cannot block: a full pipe that nobody reads must not lock mailboxes either.
+        if select.select([], [2], [], 0)[1]:
+            text = " ".join(f"popbsmtp-wrap: not recorded: {error}".split())
+            os.write(2, text.encode("ascii", "backslashreplace") + b"\n")
+    except OSError:
+        pass
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
     program = sys.argv[1:]
     while program and program[0].startswith("-"):
         option = program.pop(0)

@@ -34,26 +34,18 @@ DEFAULT_SOCKET = "/run/popbsmtp/login.sock"
 DEFAULT_WAIT_S = 2.0
 # Dovecot gives up on a post-login script after 60 s (lib-master/master-login.h).
 LONGEST_WAIT_S = 50.0
-# Nothing of ours outlives a login by more: the kernel ends the recording process after this.
-LONGEST_RECORDING_S = 55
 OPTIONS = ("--config", "--socket", "--wait", "--service")
 USAGE = (
     "usage: popbsmtp-wrap [--config FILE] [--socket PATH] [--wait SECONDS] [--service NAME]"
     " [--] PROGRAM [ARG...]"
 )
-_RECORD = (
-    "import sys; sys.path.append(sys.argv[1]);"
-    " from popbsmtp_wrap.recorder.direct import main; main(sys.argv[2])"
-)
-# All that the recording process gets: a userdb field may not choose libpq's host (PGHOST).
-_RECORD_ENVIRONMENT = {b"PATH": b"/usr/sbin:/usr/bin:/sbin:/bin", b"LC_ALL": b"C.UTF-8"}
 
 
 def main() -> "NoReturn":
     """Record the login that the environment describes and exec the program of the arguments."""
     started = monotonic()
     options: dict[str, str] = {}
-    program = sys.argv[1:]
+    program = _exact_arguments()
     try:
         _fill_standard_descriptors()
         _restore_locale_variable()
@@ -104,9 +96,7 @@ def record(options: dict[str, str], program: str, started: float) -> None:
     service = options.get("--service", "")
     if not service and program.rpartition("/")[2] in ("imap", "pop3"):
         service = program.rpartition("/")[2]
-    request = format_request(
-        address, environment.get(b"USER", b""), service.encode("utf-8", "surrogateescape")
-    )
+    request = format_request(address, environment.get(b"USER", b""), _exact(service))
     deadline = Deadline(started, options.get("--wait"))
     trouble = ask_recorder(request, options.get("--socket"), deadline)
     if trouble is None:
@@ -114,9 +104,8 @@ def record(options: dict[str, str], program: str, started: float) -> None:
     try:
         word, reason = ask_new_process(request, options.get("--config", DEFAULT_CONFIG), deadline)
     except (TimeoutError, BlockingIOError):
-        # Who asks for no wait at all knows that it goes on in the background.
+        word = "NO"
         reason = f"no answer within {deadline.wait_s:g} s, still trying in the background"
-        word = "NO" if deadline.wait_s else "OK"
     if word != "OK":
         say(f"{address} not recorded: {reason}" + (f" ({trouble})" if trouble else ""))
     elif trouble:
@@ -130,22 +119,21 @@ class Deadline:
         self.started = started
         self.wait_s = DEFAULT_WAIT_S
         self.fixed = False
-        if wait is not None:
-            self.set(wait)
-            self.fixed = True
+        if wait is not None and not self.move(wait):
+            say(f"--wait {ascii(wait)[:60]} is not 0 to {LONGEST_WAIT_S:g} seconds; using 2")
+        self.fixed = wait is not None
 
-    def set(self, wait: str) -> None:
-        """Wait *wait* seconds from the start, unless the command line has fixed it."""
-        if self.fixed:
-            return
+    def move(self, wait: str) -> bool:
+        """Wait *wait* seconds from the start, unless fixed; return False if that is none."""
         try:
             wait_s = float(wait.removesuffix("s"))
         except ValueError:
-            wait_s = -1.0
-        if 0 <= wait_s <= LONGEST_WAIT_S:
+            return False
+        if not 0 <= wait_s <= LONGEST_WAIT_S:
+            return False
+        if not self.fixed:
             self.wait_s = wait_s
-        else:
-            say(f"--wait {ascii(wait)[:60]} is not 0 to {LONGEST_WAIT_S:g} seconds; using 2")
+        return True
 
     def left_s(self) -> float:
         """Return the seconds that are left, at least 0."""
@@ -158,7 +146,7 @@ def ask_recorder(request: bytes, path: str | None, deadline: Deadline) -> str | 
     peer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         peer.settimeout(share.left_s())
-        peer.connect(path or DEFAULT_SOCKET)
+        peer.connect(_exact(path or DEFAULT_SOCKET))
         word, reason = ask(peer, request, share)
     except FileNotFoundError:
         return f"no recorder at {path}" if path else ""
@@ -169,6 +157,8 @@ def ask_recorder(request: bytes, path: str | None, deadline: Deadline) -> str | 
     else:
         if word == "OK":
             return None
+        if word != "NO":
+            reason = f"no answer but {ascii(word)[:60]}"
     finally:
         peer.close()
     return f"recorder at {path or DEFAULT_SOCKET}: {reason}"
@@ -177,68 +167,33 @@ def ask_recorder(request: bytes, path: str | None, deadline: Deadline) -> str | 
 def ask_new_process(request: bytes, config: str, deadline: Deadline) -> tuple[str, str]:
     """Return the answer (word, text) of a recording process beside this one.
 
-    It goes on when the deadline passes. Raise TimeoutError then.
+    It goes on when the deadline passes. Raise TimeoutError or BlockingIOError then.
     """
+    # Imported here: with a recorder there is no need for it.
+    from popbsmtp_wrap.chain import beside
+
     try:
-        ours, theirs = _socket.socketpair()
-        child = posix.fork()
-        if child == 0:
-            try:
-                _become_recording_process(theirs.fileno(), config)
-            finally:
-                posix._exit(1)  # noqa: SLF001 - never run the parent's code twice
-        theirs.close()
-        try:  # noqa: SIM105 - contextlib costs 2 ms
-            posix.waitpid(child, 0)
-        except ChildProcessError:
-            pass  # SIGCHLD is ignored: the kernel has reaped it
-        return ask(ours, request, deadline)
-    except (TimeoutError, BlockingIOError):
-        raise
-    except ConnectionError:
-        return "NO", "the recording process ended without an answer"
+        peer = beside.start(_exact(config))
     except OSError as error:
         return "NO", f"no recording process: {error}"
-
-
-def _become_recording_process(peer: int, config: str) -> None:
-    """Exec the recording process as an orphan in its own session, with *peer* as its stdin.
-
-    The program that this process execs cannot be expected to reap a child it does not know, so
-    init does.
-    """
-    posix.setsid()
-    if posix.fork():
-        return
-    posix.dup2(peer, 0)
-    posix.set_inheritable(0, True)
-    for descriptor in (1, 2):
-        null = posix.open("/dev/null", posix.O_RDWR)
-        posix.dup2(null, descriptor)
-        posix.set_inheritable(descriptor, True)
-    posix.closerange(3, posix.sysconf("SC_OPEN_MAX"))
-    if not config.startswith("/"):
-        config = f"{posix.getcwd()}/{config}"
-    posix.chdir("/")
-    for number in (_signal.SIGALRM, _signal.SIGTERM, _signal.SIGCHLD):
-        _signal.signal(number, _signal.SIG_DFL)
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
-    _signal.alarm(LONGEST_RECORDING_S)
-    root = __file__.rsplit("/", 3)[0]
-    # Dovecot 1.x starts interpreters without their directory; PATH may not fill that in.
-    python = sys.executable if "/" in sys.orig_argv[0] else posix.readlink("/proc/self/exe")
-    posix.execve(python, [python, "-I", "-c", _RECORD, root, config], _RECORD_ENVIRONMENT)
+    try:
+        return ask(peer, request, deadline)
+    except ConnectionError:
+        return "NO", "the recording process ended without an answer"
 
 
 def ask(peer: _socket.socket, request: bytes, deadline: Deadline) -> tuple[str, str]:
     """Return the answer (word, text) to *request*.
 
-    Raise TimeoutError at the deadline, OSError when the peer is gone.
+    Raise TimeoutError or BlockingIOError at the deadline, another OSError when the peer is gone.
     """
     peer.settimeout(deadline.left_s())
     peer.sendall(request)
+    if deadline.wait_s == 0:
+        return "OK", ""  # who asks for no wait at all knows that it goes on in the background
     received = b""
-    while True:
+    # Two lines at most: who sends WAIT for ever may not keep the mailbox closed.
+    for _ in range(2):
         while b"\n" not in received:
             peer.settimeout(deadline.left_s())
             data = peer.recv(LONGEST_LINE)
@@ -248,8 +203,9 @@ def ask(peer: _socket.socket, request: bytes, deadline: Deadline) -> tuple[str, 
         line, _, received = received.partition(b"\n")
         word, text = parse_answer(line)
         if word != "WAIT":
-            return word, text
-        deadline.set(text)
+            break
+        deadline.move(text)
+    return word, text
 
 
 def execute(program: list[str]) -> "NoReturn":
@@ -257,14 +213,15 @@ def execute(program: list[str]) -> "NoReturn":
     # Python ignores these two from its start on; a program expects them at their default.
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
-    candidates = [program[0]]
+    arguments = [_exact(argument) for argument in program]
+    candidates = arguments[:1]
     if "/" not in program[0]:
-        path = posix.environ.get(b"PATH", b"/bin:/usr/bin").decode("utf-8", "surrogateescape")
-        candidates = [f"{folder or '.'}/{program[0]}" for folder in path.split(":")]
+        path = posix.environ.get(b"PATH", b"/bin:/usr/bin")
+        candidates = [(folder or b".") + b"/" + arguments[0] for folder in path.split(b":")]
     trouble = "no such file"
     for candidate in candidates:
         try:
-            posix.execv(candidate, program)
+            posix.execv(candidate, arguments)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 trouble = str(error.strerror)
@@ -276,12 +233,12 @@ def execute(program: list[str]) -> "NoReturn":
 
 def say(text: str) -> None:
     """Write one line to stderr, unless that could block."""
-    line = f"popbsmtp-wrap: {text}\n".encode("ascii", "backslashreplace")
+    one_line = "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text[:800])
     poll = select.poll()
     poll.register(2, select.POLLOUT)
     try:
         if poll.poll(0) == [(2, select.POLLOUT)]:
-            posix.write(2, line[:1000])
+            posix.write(2, f"popbsmtp-wrap: {one_line}\n".encode("ascii"))
     except OSError:
         pass  # nobody to tell
 
@@ -299,6 +256,23 @@ def _fill_standard_descriptors() -> None:
         pass  # RLIMIT_NOFILE: there is no room for descriptors of ours anyway
 
 
+def _exact_arguments() -> list[str]:
+    """Return our arguments, so that _exact() gives back the bytes that we were given.
+
+    Python decodes them by the C library's table of the locale and encodes them by its own; those
+    differ for Asian character sets, and then nothing could be exec'ed.
+    """
+    arguments = sys.argv[1:]
+    if arguments and sys.getfilesystemencoding() != "utf-8":
+        given = _read("/proc/self/cmdline").split(b"\0")[:-1]
+        arguments = [a.decode("utf-8", "surrogateescape") for a in given[-len(arguments) :]]
+    return arguments
+
+
+def _exact(argument: str) -> bytes:
+    return argument.encode("utf-8", "surrogateescape")
+
+
 def _restore_locale_variable() -> None:
     """Undo what PEP 538 does to the environment: LC_CTYPE=C.UTF-8 where the locale is C.
 
@@ -306,16 +280,21 @@ def _restore_locale_variable() -> None:
     """
     if posix.environ.get(b"LC_CTYPE") not in (b"C.UTF-8", b"C.utf8", b"UTF-8"):
         return
-    given = b""
-    try:
-        descriptor = posix.open("/proc/self/environ", posix.O_RDONLY)
-        while chunk := posix.read(descriptor, 1 << 16):
-            given += chunk
-        posix.close(descriptor)
-    except OSError:
-        pass
-    for variable in given.split(b"\0"):
+    for variable in _read("/proc/self/environ").split(b"\0"):
         if variable.startswith(b"LC_CTYPE="):
             posix.putenv(b"LC_CTYPE", variable[9:])
             return
     posix.unsetenv(b"LC_CTYPE")
+
+
+def _read(path: str) -> bytes:
+    """Return what the file holds, nothing where it cannot be read."""
+    content = b""
+    try:
+        descriptor = posix.open(path, posix.O_RDONLY)
+        while chunk := posix.read(descriptor, 1 << 16):
+            content += chunk
+        posix.close(descriptor)
+    except OSError:
+        pass
+    return content

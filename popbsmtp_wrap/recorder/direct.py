@@ -2,14 +2,15 @@
 
 Standard input is a socket to the wrapper, see wire.py; every other descriptor is /dev/null. The
 wrapper stops listening when its time is up; this process goes on, so that a database that is slow
-today still gets the login, and ends after LONGEST_RECORDING_S (chain/wrap.py) at the latest.
+today still gets the login, and ends after LONGEST_RECORDING_S (chain/beside.py) at the latest.
 """
 
 import contextlib
+import os
 import syslog
 import time
 from dataclasses import replace
-from socket import socket
+from socket import AF_UNIX, SOCK_DGRAM, socket
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.errors import PopbsmtpError, StoreUnavailableError
@@ -17,9 +18,14 @@ from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.networks import why_ignored
 from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_request
 
-# Attempts that nobody waits for any more start within this time.
-PATIENCE_S = 30.0
+# Attempts that nobody waits for any more start within this time, and each connects and asks within
+# twice that: together less than LONGEST_RECORDING_S, so that the last failure is still reported.
+PATIENCE_S = 25.0
+_LONGEST_ANSWER_S = 10.0
 _FIRST_PAUSE_S = 0.5
+# How many processes of one user go on trying at once, at about 30 MB each: a database that hangs
+# must not take the memory of a busy host.
+MOST_TRYING = 20
 
 
 def main(config_path: str) -> None:
@@ -38,7 +44,9 @@ def main(config_path: str) -> None:
         answer(wrapper, "NO", str(error))
         report(str(error))
     except BaseException as error:
-        answer(wrapper, "NO", f"{type(error).__name__}: {error}")
+        text = f"{type(error).__name__}: {error}"
+        answer(wrapper, "NO", text)
+        report(text)
         raise
 
 
@@ -63,22 +71,42 @@ def commit(wrapper: socket, login: Login, settings: config.Settings, started: fl
     from popbsmtp_wrap.store.logins import record
 
     database, pause_s = settings.database, _FIRST_PAUSE_S
+    place = None
     while True:
         age_s = time.monotonic() - started
         try:
             store = open_store(database)
             record(store, replace(login, age_s=int(age_s)), database.connect_timeout)
         except StoreUnavailableError as error:
-            answer(wrapper, "NO", str(error))
-            if time.monotonic() - started + pause_s > PATIENCE_S:
+            place = place or place_among_the_trying()
+            if not place or time.monotonic() - started + pause_s > PATIENCE_S:
                 raise
+            answer(wrapper, "NO", f"{error}; still trying in the background")
         else:
             answer(wrapper, "OK")
             return
         time.sleep(pause_s)
         pause_s *= 2
-        longer_s = min(2 * database.connect_timeout, PATIENCE_S / 2)
+        longer_s = max(
+            database.connect_timeout, min(2 * database.connect_timeout, _LONGEST_ANSWER_S)
+        )
         database = replace(database, connect_timeout=longer_s)
+
+
+def place_among_the_trying() -> socket | None:
+    """Return one of MOST_TRYING places, None when all are taken.
+
+    A place is the name of an abstract socket, which the kernel frees with the process (unix(7)).
+    """
+    for number in range(MOST_TRYING):
+        place = socket(AF_UNIX, SOCK_DGRAM)
+        try:
+            place.bind(f"\0popbsmtp-recording-{os.geteuid()}-{number}")
+        except OSError:
+            place.close()
+        else:
+            return place
+    return None
 
 
 def answer(wrapper: socket, word: str, text: str = "") -> None:
