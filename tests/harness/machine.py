@@ -31,15 +31,11 @@ exec sleep infinity
 class Machine:
     """A running throwaway machine; *addresses* are put on its loopback device."""
 
-    def __init__(
-        self, addresses: tuple[str, ...] = (), network_of: "Machine | None" = None
-    ) -> None:
+    def __init__(self, addresses: tuple[str, ...] = ()) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="pbs", dir="/tmp"))
-        share = ["--net"] if network_of is None else []
-        join = [] if network_of is None else ["nsenter", "-t", str(network_of.pid), "-n"]
         self._process = subprocess.Popen(
             [
-                *[*join, "unshare", "--mount", *share, "--pid", "--fork", "--kill-child"],
+                *["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"],
                 *["sh", "-c", _START, "sh", str(self.root)],
             ],
             stdout=subprocess.PIPE,
@@ -75,17 +71,41 @@ class Machine:
         *outside_network* lets it reach the package index.
         """
         body = f"set -e\ncd {shlex.quote(cwd)}\n{script}"
-        done = subprocess.run(
-            self.command("sh", "-c", body, outside_network=outside_network),
-            input=text,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
+        # Files, not pipes: a server that the script starts keeps them open.
+        with tempfile.TemporaryFile("w+") as given, tempfile.TemporaryFile("w+") as output:
+            given.write(text)
+            given.seek(0)
+            done = subprocess.run(
+                self.command("sh", "-c", body, outside_network=outside_network),
+                stdin=given,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=150,
+            )
+            output.seek(0)
+            printed = output.read()
         if done.returncode != 0:
-            raise RuntimeError(f"{script}\nended with {done.returncode}:\n{done.stdout}")
-        return done.stdout
+            raise RuntimeError(f"{script}\nended with {done.returncode}:\n{printed}")
+        return printed
+
+    def connect(self, other: "Machine", ours: str, theirs: str) -> None:
+        """Lay a cable to *other*; *ours* and *theirs* are the addresses at its ends.
+
+        All cables of a machine end in one bridge, so *ours* is the same for each.
+        """
+        self.run(
+            "ip link show br0 >/dev/null 2>&1 || {\n"
+            "ip link add br0 type bridge && ip link set br0 up\n"
+            f"ip address add {ours}/24 dev br0\n}}"
+        )
+        end = f"to{other.pid}"
+        subprocess.run(
+            ["ip", "link", "add", end, "netns", str(self.pid), "type", "veth"]
+            + ["peer", "name", "eth0", "netns", str(other.pid)],
+            check=True,
+        )
+        self.run(f"ip link set {end} master br0 up")
+        other.run(f"ip link set eth0 up\nip address add {theirs}/24 dev eth0")
 
     def stop(self) -> None:
         """End every process inside and forget the file system."""
@@ -97,9 +117,9 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(*addresses: str, network_of: Machine | None = None) -> Iterator[Machine]:
+def machine(*addresses: str) -> Iterator[Machine]:
     """Give a running machine and stop it at the end."""
-    made = Machine(addresses, network_of)
+    made = Machine(addresses)
     try:
         yield made
     finally:

@@ -1,0 +1,32 @@
+"""docs/commands.md, made from the commands' own help: python -m tests.cli.commands_page."""
+
+from pathlib import Path
+
+import click
+
+from popbsmtp_wrap.cli.main import popbsmtp
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "commands.md"
+_TOP = """\
+# Commands
+
+What each command says of itself with `--help`. This page is made from there; a test compares them.
+Check that the toolkit works with `popbsmtp --version`.
+"""
+
+
+def page() -> str:
+    """Return the text of the page."""
+    parts = [_TOP, _help(popbsmtp, "popbsmtp")]
+    for name, command in sorted(popbsmtp.commands.items()):
+        parts += [f"\n## popbsmtp {name}\n", _help(command, f"popbsmtp {name}")]
+    return "\n".join(parts)
+
+
+def _help(command: click.Command, name: str) -> str:
+    context = click.Context(command, info_name=name, terminal_width=90)
+    return f"```\n{command.get_help(context)}\n```"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page() + "\n")

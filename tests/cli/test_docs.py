@@ -1,0 +1,41 @@
+"""The pages in docs/ say what the code says."""
+
+import re
+import tomllib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+from popbsmtp_wrap import __version__, config
+from tests.cli import commands_page
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_the_page_of_commands_is_their_help():
+    assert commands_page.PAGE.read_text().split() == commands_page.page().split()
+
+
+def test_the_page_of_the_configuration_shows_every_key_with_its_default():
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    shown = tomllib.loads(re.search(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1])
+    assert config.parse(shown, "configuration.md") == config.Settings()
+    for section in fields(config.Settings):
+        default = getattr(config.Settings(), section.name)
+        if is_dataclass(default):
+            assert set(shown[section.name]) == {key.name for key in fields(default)}
+        else:
+            assert section.name in shown
+
+
+def test_the_changelog_knows_this_version():
+    assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_readme_shows_what_the_demo_prints():
+    readme = (ROOT / "README.md").read_text()
+    shown = re.search(r"^```console\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)[1]
+    from tests.cli.test_demo import demo
+
+    # Process numbers and times differ, and the seconds left may.
+    varying = r"process \d+|\d\dm \d\ds left|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+    assert re.sub(varying, "#", shown) in re.sub(varying, "#", demo().stdout)
