@@ -60,6 +60,8 @@ def _become_recording_process(peer: int, config: bytes) -> None:
         return
     for _ in (1, 2):
         posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
+    if not config.startswith(b"/"):
+        config = posix.getcwdb() + b"/" + config
     posix.chdir("/")
     for number in (_signal.SIGALRM, _signal.SIGTERM, _signal.SIGCHLD):
         _signal.signal(number, _signal.SIG_DFL)
