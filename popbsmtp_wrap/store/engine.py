@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from popbsmtp_wrap.config import Database, masked, read_password
-from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, SchemaError, StoreUnavailableError
+from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, StoreUnavailableError
 from popbsmtp_wrap.store.dialects import BY_NAME, Dialect
 from popbsmtp_wrap.store.schema import build_table
 from popbsmtp_wrap.store.waiting import bound_waits
@@ -31,6 +31,7 @@ class Store:
     table: sa.Table
     dialect: Dialect
     database: Database
+    answer_s: float
 
     @property
     def address(self) -> Any:
@@ -50,10 +51,9 @@ def open_store(database: Database, answer_s: float | None = None) -> Store:
     connection. Raise ConfigError for a URL, driver or password file that cannot work.
     """
     dialect = BY_NAME[database.dialect]
+    answer_s = answer_s or database.connect_timeout
     url = database_url(database, dialect)
-    arguments = dialect.connect_arguments(
-        url, database.connect_timeout, answer_s or database.connect_timeout
-    )
+    arguments = dialect.connect_arguments(url, database.connect_timeout, answer_s)
     try:
         engine = sa.create_engine(
             dialect.adapt_url(url),
@@ -65,8 +65,8 @@ def open_store(database: Database, answer_s: float | None = None) -> Store:
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
     dialect.prepare(engine)
-    bound_waits(engine, answer_s or database.connect_timeout)
-    return Store(engine, build_table(database, dialect), dialect, database)
+    bound_waits(engine, database.connect_timeout, answer_s)
+    return Store(engine, build_table(database, dialect), dialect, database, answer_s)
 
 
 def database_url(database: Database, dialect: Dialect) -> URL:
@@ -94,23 +94,22 @@ def transaction(store: Store) -> Iterator[Connection]:
 
 def explained(store: Store, error: DBAPIError) -> PopbsmtpError:
     """Return *error* as one of ours: what, where, what to do; never a password."""
-    kind, _ = store.dialect.classify(error)
-    reason = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
-    text = " ".join(part.strip() for part in reason)
+    trouble = store.dialect.classify(error, store.database)
+    text = " ".join(store.dialect.reason(error).split()) or type(error.orig).__name__
     password = store.engine.url.password
     if password:
         text = text.replace(str(password), "***")
-    advice = "; run: popbsmtp init" if kind is SchemaError else ""
-    return kind(f"{masked(store.database.url)}: {text[:500]}{advice}")
+    return trouble.kind(f"{masked(store.database.url)}: {text[:500]}; {trouble.advice}")
 
 
 def retrying(store: Store, work: Callable[[Connection], Result], patience_s: float = 5.0) -> Result:
     """Return what *work* gives in a transaction of its own.
 
     Deadlocks, lock time-outs and lost connections are tried again with jitter, a few times,
-    within *patience_s* seconds. Raise a PopbsmtpError otherwise.
+    within *patience_s* seconds. Raise a PopbsmtpError otherwise: after an attempt that took as long
+    as an answer may take, so that a server that hangs is waited for once.
     """
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + min(patience_s, store.answer_s)
     attempt = 0
     while True:
         attempt += 1
@@ -118,7 +117,7 @@ def retrying(store: Store, work: Callable[[Connection], Result], patience_s: flo
             with store.engine.begin() as connection:
                 return work(connection)
         except DBAPIError as error:
-            _, transient = store.dialect.classify(error)
+            transient = store.dialect.classify(error, store.database).again
             pause_s = random.uniform(0.5, 1.5) * 0.02 * 2**attempt  # noqa: S311 - jitter
             if not transient or attempt == _ATTEMPTS or time.monotonic() + pause_s > deadline:
                 raise explained(store, error) from error

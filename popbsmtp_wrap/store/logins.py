@@ -14,12 +14,14 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.sql.expression import Executable
 
 from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.store.dialects.base import AHEAD_S
 from popbsmtp_wrap.store.engine import Store, retrying, transaction
 
 # A batch this size commits in about 10 ms on a small machine (bench/expire.py).
 EXPIRE_BATCH = 1000
-# What a latin1 or short user column of an old script surely takes.
-_SHORT_USER = 30
+# What the narrow columns of an old script take: varchar(20) for a user, imap and pop3.
+_SHORT_USER = 20
+_SHORT_SERVICE = 4
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def upsert(store: Store, logins: Sequence[Login]) -> Executable:
     new = dialect.new(insert)
     # A late record never moves last_seen back, and a time ahead of the clock never stays.
     keeps = sa.and_(
-        store.last_seen > new[database.last_seen_column], store.last_seen <= dialect.now()
+        store.last_seen > new[database.last_seen_column],
+        # Not now(): that is the clock before this statement waited for another one's row.
+        store.last_seen <= dialect.ago(-AHEAD_S),
     )
     # last_seen comes last: MySQL assigns from left to right and sees what it has assigned.
     names = [database.user_column, database.service_column, database.last_seen_column]
@@ -72,14 +76,20 @@ def upsert(store: Store, logins: Sequence[Login]) -> Executable:
 
 
 def record(store: Store, login: Login, patience_s: float = 5.0) -> None:
-    """Commit *login*; a user name that the column does not take is escaped, then left out.
+    """Commit *login*; names that their columns do not take are escaped and cut, then left out.
 
     Raise StoreUnavailableError, RefusedError or SchemaError when it is not committed.
     """
     attempts = [login]
-    if login.user:
-        escaped = login.user.encode("ascii", "backslashreplace").decode("ascii")
-        attempts += [replace(login, user=escaped[:_SHORT_USER]), replace(login, user=None)]
+    if login.user or login.service:
+        attempts += [
+            replace(
+                login,
+                user=_plain(login.user, _SHORT_USER),
+                service=_plain(login.service, _SHORT_SERVICE),
+            ),
+            replace(login, user=None, service=None),
+        ]
     for attempt in attempts[:-1]:
         try:
             retrying(store, lambda c, a=attempt: c.execute(upsert(store, [a])), patience_s)  # type: ignore[misc]  # mypy cannot infer a lambda's default
@@ -89,6 +99,13 @@ def record(store: Store, login: Login, patience_s: float = 5.0) -> None:
         else:
             return
     retrying(store, lambda c: c.execute(upsert(store, attempts[-1:])), patience_s)
+
+
+def _plain(name: str | None, longest: int) -> str | None:
+    """Return *name* as a narrow column of an old script takes it."""
+    if name is None:
+        return None
+    return name.encode("ascii", "backslashreplace").decode("ascii")[:longest] or None
 
 
 def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row]:
@@ -111,6 +128,8 @@ def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row
         dialect.epoch(store.last_seen),
         sa.literal(grace_s) - dialect.age_s(store.last_seen),
     )
+    # An old script may have left rows without an address or a time; nobody may relay by them.
+    query = query.where(store.address.isnot(None)).where(dialect.is_known(store.last_seen))
     if address is not None:
         query = query.where(store.address == address)
     query = query.order_by(store.last_seen.desc(), store.address)

@@ -5,6 +5,7 @@ import sqlalchemy as sa
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.store.dialects import BY_NAME
 from popbsmtp_wrap.store.engine import Store, transaction
+from popbsmtp_wrap.store.schema import identifier
 
 _KEY = "'<key>'"
 
@@ -22,9 +23,9 @@ def lookup_query(settings: Settings, *, only_ipv4: bool = False) -> str:
     # Columns without their table in front: easier to read, and there is one table only.
     query: sa.sql.Select = (
         sa.select(sa.literal_column("'OK'"))
-        .select_from(sa.table(database.table))
-        .where(sa.column(database.address_column) == key)
-        .where(dialect.fresh(sa.column(database.last_seen_column), settings.grace))
+        .select_from(sa.table(identifier(database.table)))
+        .where(sa.column(identifier(database.address_column)) == key)
+        .where(dialect.fresh(sa.column(identifier(database.last_seen_column)), settings.grace))
     )
     if only_ipv4:
         query = query.where(dialect.is_ipv4(key))

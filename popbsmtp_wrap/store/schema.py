@@ -2,9 +2,21 @@
 
 from sqlalchemy import Column, Index, MetaData, Table
 from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql.elements import quoted_name
 
 from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.store.dialects import Dialect
+
+# Words that no database reserves.
+_PLAIN = frozenset([*vars(Database()).values(), "popbsmtp_last_seen"])
+
+
+def identifier(name: str) -> quoted_name:
+    """Return *name* so that SQLAlchemy quotes it, unless it is a default.
+
+    It knows the reserved words of some versions of some databases only.
+    """
+    return quoted_name(name, None if name in _PLAIN else True)
 
 
 def build_table(database: Database, dialect: Dialect) -> Table:
@@ -14,9 +26,9 @@ def build_table(database: Database, dialect: Dialect) -> Table:
     statement-based replication and prone to deadlocks. The index serves expire and list.
     """
     columns = [
-        Column(database.address_column, dialect.address_type, primary_key=True),
+        Column(identifier(database.address_column), dialect.address_type, primary_key=True),
         Column(
-            database.last_seen_column,
+            identifier(database.last_seen_column),
             dialect.time_type,
             nullable=False,
             server_default=dialect.time_default,
@@ -25,24 +37,32 @@ def build_table(database: Database, dialect: Dialect) -> Table:
     if database.first_seen_column:
         columns.append(
             Column(
-                database.first_seen_column,
+                identifier(database.first_seen_column),
                 dialect.time_type,
                 nullable=False,
                 server_default=dialect.time_default,
             )
         )
     if database.user_column:
-        columns.append(Column(database.user_column, dialect.user_type))
+        columns.append(Column(identifier(database.user_column), dialect.user_type))
     if database.service_column:
-        columns.append(Column(database.service_column, dialect.service_type))
-    table = Table(database.table, MetaData(), *columns, **dialect.table_options)
-    Index(f"{database.table}_{database.last_seen_column}"[:63], columns[1])
+        columns.append(Column(identifier(database.service_column), dialect.service_type))
+    table = Table(identifier(database.table), MetaData(), *columns, **dialect.table_options)
+    # 63 characters are PostgreSQL's limit; a table's own name must not come out.
+    name = f"{database.table[:31]}_{database.last_seen_column[:31]}"
+    Index(identifier(name), columns[1])
     return table
 
 
 def create_statements(table: Table, dialect: Dialect) -> list[str]:
     """Return the SQL that creates *table* and its index, without semicolons."""
-    compiled = dialect.sqlalchemy_dialect()
-    statements = [CreateTable(table).compile(dialect=compiled)]
-    statements += [CreateIndex(index).compile(dialect=compiled) for index in table.indexes]
-    return ["\n".join(line.rstrip() for line in str(s).strip().splitlines()) for s in statements]
+    statements = [str(CreateTable(table).compile(dialect=dialect.sqlalchemy_dialect()))]
+    if not dialect.index_in_table:
+        statements.append(create_index(table, dialect))
+    return ["\n".join(line.rstrip() for line in s.strip().splitlines()) for s in statements]
+
+
+def create_index(table: Table, dialect: Dialect) -> str:
+    """Return the SQL that creates the index of *table*."""
+    [index] = table.indexes
+    return str(CreateIndex(index).compile(dialect=dialect.sqlalchemy_dialect())).strip()

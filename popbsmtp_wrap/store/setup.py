@@ -1,6 +1,6 @@
 """Create the table, or say what an existing one lacks and how to change it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from popbsmtp_wrap.store.engine import Store, explained, transaction
-from popbsmtp_wrap.store.schema import create_statements
+from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.store.dialects.base import ADDRESS_LENGTH
+from popbsmtp_wrap.store.engine import Store, explained, retrying, transaction
+from popbsmtp_wrap.store.schema import create_index, create_statements, identifier
 
 # The longest canonical IPv6 text; old scripts made varchar(39).
 _SHORTEST_ADDRESS = 39
@@ -30,21 +32,27 @@ def create_sql(store: Store) -> str:
 
 def create(store: Store) -> bool:
     """Create the table and its index; return False if it was there. Idempotent."""
+
+    def create_missing(connection: Connection) -> bool:
+        store.dialect.lock_setup(connection)
+        if sa.inspect(connection).has_table(store.table.name):
+            return False
+        for statement in create_statements(store.table, store.dialect):
+            connection.exec_driver_sql(statement)
+        return True
+
+    with transaction(store) as connection:
+        if sa.inspect(connection).has_table(store.table.name):
+            return False
+    retrying(store, store.dialect.before_create)
     try:
-        with transaction(store) as connection:
-            if sa.inspect(connection).has_table(store.table.name):
-                return False
-        with transaction(store) as connection:
-            store.dialect.after_create(connection)
-        with transaction(store) as connection:
-            store.table.metadata.create_all(connection)
-    except Exception as error:
+        return retrying(store, create_missing)
+    except PopbsmtpError as error:
         cause = error.__cause__
         # Another host may have been quicker.
-        if isinstance(cause, DBAPIError) and "exist" in str(cause.orig):
+        if isinstance(cause, DBAPIError) and "already exists" in str(cause.orig):
             return False
         raise
-    return True
 
 
 def differences(store: Store) -> list[Difference]:
@@ -63,51 +71,103 @@ def differences(store: Store) -> list[Difference]:
 
 def _compare(store: Store, connection: Connection) -> Iterator[Difference]:
     inspector = sa.inspect(connection)
-    quote = connection.dialect.identifier_preparer.quote
-    name, database, dialect = store.table.name, store.database, store.dialect
-    table = quote(name)
+    name, dialect = store.table.name, store.dialect
     columns = {column["name"]: column for column in inspector.get_columns(name)}
     if not columns:
         raise sa.exc.NoSuchTableError(name)
+    found = list(_compare_columns(store, connection, columns))
+    found += _compare_keys(store, inspector)
+    script = dialect.rebuild(store.table, create_statements(store.table, dialect), columns.keys())
+    if script and found:
+        yield from (Difference(difference.what) for difference in found)
+        yield Difference(f"the rows have to move to a new table; {name}_old keeps the old", script)
+        return
+    yield from found
+    indexed = [index["column_names"][:1] for index in inspector.get_indexes(name)]
+    if [store.last_seen.name] not in indexed and store.last_seen.name in columns:
+        yield Difference(
+            f"{name}.{store.last_seen.name} has no index", create_index(store.table, dialect)
+        )
+
+
+def _compare_columns(
+    store: Store, connection: Connection, columns: Mapping[str, Any]
+) -> Iterator[Difference]:
+    quote = connection.dialect.identifier_preparer.quote
+    dialect, name, table = store.dialect, store.table.name, quote(identifier(store.table.name))
     for column in store.table.columns:
-        yield from _compare_column(store, column, columns.get(column.name), quote)
+        found = columns.get(column.name)
+        if found is None:
+            change = dialect.add_column(table, column)
+            yield Difference(f"{name} has no column {column.name}", change)
+        elif column is store.address:
+            yield from _compare_address(store, found, table)
+        elif not column.nullable:
+            yield from _compare_time(store, connection, found, quote)
+    for found in columns.values():
+        ours = store.table.columns.get(found["name"])
+        if (ours is None or ours.nullable) and _demands_value(found):
+            yield Difference(
+                f"{name}.{found['name']} takes no NULL and has no default: logins could not be"
+                " recorded",
+                dialect.allow_null(table, quote(identifier(found["name"])), found["type"]),
+            )
+
+
+def _compare_address(store: Store, found: Any, table: str) -> Iterator[Difference]:
+    label = f"{store.table.name}.{found['name']}"
+    if not store.dialect.is_address(found["type"]):
+        yield Difference(f"{label} is {found['type']}, which is no text; use another table")
+    elif (getattr(found["type"], "length", None) or ADDRESS_LENGTH) < _SHORTEST_ADDRESS:
+        change = store.dialect.change_type(table, store.address)
+        yield Difference(f"{label} is too short for IPv6 ({found['type'].length})", change)
+
+
+def _compare_time(
+    store: Store, connection: Connection, found: Any, quote: Callable[[str], str]
+) -> Iterator[Difference]:
+    table, label = store.table.name, f"{store.table.name}.{found['name']}"
+    wrong = ""
+    if not store.dialect.is_time(found["type"]):
+        wrong = f"is {found['type']}, which is another moment in each time zone"
+    elif "on update" in str(found["default"]).lower():
+        wrong = "changes at every UPDATE"
+    if wrong:
+        yield Difference(
+            f"{label} {wrong}",
+            store.dialect.change_time(
+                connection,
+                quote(identifier(table)),
+                quote(identifier(found["name"])),
+                found["type"],
+            ),
+        )
+
+
+def _demands_value(found: Any) -> bool:
+    """Tell whether a row cannot be inserted without a value for this reflected column."""
+    if found["nullable"] or found["default"] is not None or found.get("autoincrement") is True:
+        return False
+    # SQLite numbers its INTEGER PRIMARY KEY by itself.
+    return not found.get("primary_key") and not (found.get("identity") or found.get("computed"))
+
+
+def _compare_keys(store: Store, inspector: sa.engine.Inspector) -> Iterator[Difference]:
+    quote = store.engine.dialect.identifier_preparer.quote
+    name, address = store.table.name, store.address.name
     keys = [inspector.get_pk_constraint(name)["constrained_columns"]]
     keys += [
         [str(column) for column in index["column_names"]]
         for index in inspector.get_indexes(name)
         if index["unique"]
     ]
-    if [database.address_column] not in keys:
+    if [address] not in keys:
         yield Difference(
-            f"{name}.{database.address_column} is no primary key",
-            f"ALTER TABLE {table} ADD PRIMARY KEY ({quote(database.address_column)})",
+            f"{name}.{address} is no primary key",
+            f"ALTER TABLE {quote(identifier(name))} ADD PRIMARY KEY ({quote(identifier(address))})",
         )
     if len({tuple(key) for key in keys if key}) > 1:
         yield Difference(
             f"{name} has more than one unique key; statement-based replication calls its upserts"
             " unsafe"
         )
-    indexed = [index["column_names"][:1] for index in inspector.get_indexes(name)]
-    if [database.last_seen_column] not in indexed:
-        _, index_sql = create_statements(store.table, dialect)
-        yield Difference(f"{name}.{database.last_seen_column} has no index", index_sql)
-
-
-def _compare_column(
-    store: Store, column: sa.Column[Any], found: Any, quote: Callable[[str], str]
-) -> Iterator[Difference]:
-    name, database = store.table.name, store.database
-    if found is None:
-        change = store.dialect.add_column(quote(name), column)
-        yield Difference(f"{name} has no column {column.name}", change)
-    elif column.name in (database.last_seen_column, database.first_seen_column):
-        if not store.dialect.is_time(found["type"]):
-            yield Difference(
-                f"{name}.{column.name} is {found['type']}, which is another moment in each"
-                " time zone",
-                store.dialect.change_time(quote(name), quote(column.name)),
-            )
-    elif column.name == database.address_column:
-        length = getattr(found["type"], "length", None)
-        if length is not None and length < _SHORTEST_ADDRESS:
-            yield Difference(f"{name}.{column.name} is too short for IPv6 ({length})")

@@ -1,7 +1,7 @@
-"""Bound every wait for PostgreSQL on the client's side.
+"""Bound every wait for a server on the client's side.
 
-A stopped server keeps its connections; no setting of the server helps then, and libpq waits for
-ever once connected. PyMySQL and sqlite3 have time-outs of their own.
+A stopped server keeps its connections, and the kernel goes on accepting new ones; no setting of
+the server helps then. sqlite3 has a time-out of its own.
 """
 
 import select
@@ -11,11 +11,31 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 
-def bound_waits(engine: Engine, answer_s: float) -> None:
-    """Make connections of a psycopg2 *engine* wait at most *answer_s* seconds for any answer."""
-    if engine.dialect.driver != "psycopg2":
-        return
+def bound_waits(engine: Engine, connect_s: float, answer_s: float) -> None:
+    """Make new connections of *engine* wait at most *connect_s*, then *answer_s* per answer."""
+    if engine.dialect.driver == "psycopg2":
+        _bound_psycopg2(engine, answer_s)
+    elif engine.dialect.driver == "pymysql":
+        _bound_pymysql(engine, connect_s)
 
+
+def _bound_pymysql(engine: Engine, connect_s: float) -> None:
+    """Wait for the server's greeting as long as for a connection.
+
+    PyMySQL's connect_timeout ends with the TCP handshake, which the kernel does by itself.
+    """
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
+        connect_only = {"read_timeout": connect_s, "write_timeout": connect_s}
+        connection = dialect.connect(*args, **{**kwargs, **connect_only})
+        connection._read_timeout = kwargs["read_timeout"]  # noqa: SLF001 - no other way
+        connection._write_timeout = kwargs["write_timeout"]  # noqa: SLF001
+        return connection
+
+
+def _bound_psycopg2(engine: Engine, answer_s: float) -> None:
+    """Wait in Python: libpq waits for ever once connected."""
     import psycopg2
     from psycopg2 import extensions
 

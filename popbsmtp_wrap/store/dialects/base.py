@@ -1,12 +1,14 @@
 """What every database has to say about itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
+from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.errors import (
     PopbsmtpError,
 )
@@ -14,9 +16,21 @@ from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
 
 # Longest text of an IPv6 address, INET6_ADDRSTRLEN - 1.
 ADDRESS_LENGTH: Final = 45
+DOWN: Final = "check that the server is up and reachable, and database.url"
+NO_TABLE: Final = "run: popbsmtp init"
+NO_DATABASE: Final = "create the database or correct database.url, then run: popbsmtp init"
 # How far a time may lie ahead of the clock that reads it.
 AHEAD_S: Final = 60
 IPV4_PATTERN: Final = "'^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+$'"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What an error of the database means, what to do, whether trying again at once may help."""
+
+    kind: type[PopbsmtpError]
+    advice: str
+    again: bool = False
 
 
 class Dialect:
@@ -30,6 +44,8 @@ class Dialect:
     user_type: ClassVar[Any] = sa.String(LONGEST_USER)
     service_type: ClassVar[Any] = sa.String(LONGEST_SERVICE)
     table_options: ClassVar[Mapping[str, Any]] = {}
+    # Whether CREATE TABLE brings the index along.
+    index_in_table: ClassVar[bool] = False
 
     def sqlalchemy_dialect(self) -> Any:
         """Return a SQLAlchemy dialect to compile text with, without a connection."""
@@ -86,22 +102,59 @@ class Dialect:
     def prepare(self, engine: sa.engine.Engine) -> None:
         """Set up what each new connection of *engine* needs."""
 
-    def after_create(self, connection: Connection) -> None:
-        """Do what a new table needs besides its DDL."""
+    def before_create(self, connection: Connection) -> None:
+        """Do what a new table needs besides its DDL, outside of a transaction."""
+
+    def lock_setup(self, connection: Connection) -> None:
+        """Keep another init out, where two could see each other's half-made table."""
 
     def is_time(self, reflected: Any) -> bool:
         """Tell whether a reflected column type holds an unambiguous time."""
         raise NotImplementedError
 
-    def change_time(self, table: str, column: str) -> str:
-        """Return the SQL that turns an old script's time column into ours."""
+    def is_known(self, column: Any) -> Any:
+        """Return the condition that *column* holds a time; in an adopted table it may not."""
+        return column.isnot(None)
+
+    def is_address(self, reflected: Any) -> bool:
+        """Tell whether a reflected column type compares with an address as text."""
+        return isinstance(reflected, sa.String)
+
+    def change_time(self, connection: Connection, table: str, column: str, found: Any) -> str:
+        """Return the SQL that turns an old script's time column into ours; moments stay.
+
+        *found* is the column's reflected type. Rows without a time never let anybody relay; they
+        go.
+        """
+        raise NotImplementedError
+
+    def change_type(self, table: str, column: sa.Column[Any]) -> str:
+        """Return the SQL that gives an old script's column our type."""
+        raise NotImplementedError
+
+    def allow_null(self, table: str, column: str, found: Any) -> str:
+        """Return the SQL that makes a column of reflected type *found* optional."""
         raise NotImplementedError
 
     def add_column(self, table: str, column: sa.Column[Any]) -> str:
         """Return the SQL that adds a column that an old script's table lacks."""
-        ddl = sa.schema.CreateColumn(column).compile(dialect=self.sqlalchemy_dialect())
-        return f"ALTER TABLE {table} ADD COLUMN {ddl}"
+        return f"ALTER TABLE {table} ADD COLUMN {self.column_ddl(column)}"
 
-    def classify(self, error: DBAPIError) -> tuple[type[PopbsmtpError], bool]:
-        """Return what *error* means and whether trying again at once may help."""
+    def column_ddl(self, column: sa.Column[Any]) -> str:
+        """Return *column* as CREATE TABLE writes it."""
+        return str(sa.schema.CreateColumn(column).compile(dialect=self.sqlalchemy_dialect()))
+
+    def rebuild(self, table: sa.Table, create: Sequence[str], found: Collection[str]) -> str:
+        """Return the SQL that moves the rows to a new table, "" where ALTER TABLE does it all.
+
+        *found* names the columns of the old one.
+        """
+        return ""
+
+    def reason(self, error: DBAPIError) -> str:
+        """Return what the database says."""
+        return str(error.orig)
+
+    def classify(self, error: DBAPIError, database: Database) -> Trouble:
+        """Return what *error* means."""
         raise NotImplementedError

@@ -1,21 +1,28 @@
 """What MySQL and MariaDB do their own way."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from math import ceil
+from typing import Any, ClassVar, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import URL
+from sqlalchemy.dialects.mysql.base import MySQLDDLCompiler
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from popbsmtp_wrap.errors import (
-    PopbsmtpError,
-    RefusedError,
-    SchemaError,
-    StoreUnavailableError,
-)
+from popbsmtp_wrap.config import Database
+from popbsmtp_wrap.errors import RefusedError, SchemaError, StoreUnavailableError
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
-from popbsmtp_wrap.store.dialects.base import ADDRESS_LENGTH, AHEAD_S, IPV4_PATTERN, Dialect
+from popbsmtp_wrap.store.dialects.base import (
+    ADDRESS_LENGTH,
+    AHEAD_S,
+    DOWN,
+    IPV4_PATTERN,
+    NO_DATABASE,
+    NO_TABLE,
+    Dialect,
+    Trouble,
+)
 
 
 class MySQL(Dialect):
@@ -32,17 +39,13 @@ class MySQL(Dialect):
     service_type = mysql.VARCHAR(LONGEST_SERVICE, charset="ascii")
     table_options: ClassVar[Mapping[str, Any]] = {"mysql_engine": "InnoDB"}
 
-    # Access denied (user, database, table, column).
-    _REFUSED = (1044, 1045, 1142, 1143, 1227, 1370, 1698)
-    # No such database, column, table; no default; no matching key.
-    _SCHEMA = (1049, 1054, 1146, 1364)
-    # Lock wait timeout, deadlock (also Galera's certification failure).
-    _TRANSIENT = (1205, 1213)
-    # Gone away, lost during query, server shutdown.
-    _LOST = (2006, 2013, 2055, 1053)
+    # Data definition commits at once: a table without its index must not be seen, nor stay.
+    index_in_table = True
 
     def sqlalchemy_dialect(self) -> Any:
-        return mysql.dialect(paramstyle="named")
+        dialect = mysql.dialect(paramstyle="named")
+        dialect.ddl_compiler = _InnerIndexes
+        return dialect
 
     def insert(self, table: sa.Table) -> Any:
         return mysql.insert(table)
@@ -73,33 +76,82 @@ class MySQL(Dialect):
         return key.op("REGEXP")(sa.literal_column(IPV4_PATTERN))
 
     def connect_arguments(self, url: URL, connect_s: float, answer_s: float) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
-            # PyMySQL refuses less than a second.
-            "connect_timeout": max(1, round(connect_s)),
-            "read_timeout": answer_s,
-            "write_timeout": answer_s,
+        return {
+            # PyMySQL refuses to connect in less than a second; mysqlclient takes whole ones.
+            "connect_timeout": max(1, ceil(connect_s)),
+            "read_timeout": max(1, ceil(answer_s)),
+            "write_timeout": max(1, ceil(answer_s)),
             "charset": "utf8mb4",
             # NOW() without ambiguous hours. Numeric: needs no time zone tables.
             "init_command": "SET time_zone = '+00:00'",
         }
-        return arguments
 
     def is_time(self, reflected: Any) -> bool:
         return isinstance(reflected, sa.TIMESTAMP)
 
-    def change_time(self, table: str, column: str) -> str:
-        return (
-            f"ALTER TABLE {table}"
-            f" MODIFY COLUMN {column} TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP"
-        )
+    def change_time(self, connection: Connection, table: str, column: str, found: Any) -> str:
+        # In the server's zone, in which the old scripts wrote; a TIMESTAMP ends in 2038.
+        expired = f"DELETE FROM {table} WHERE {column} IS NULL"  # noqa: S608 - quoted by SQLAlchemy
+        lines = ["SET time_zone = @@GLOBAL.time_zone", expired]
+        kind = "TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP"
+        if isinstance(found, sa.Integer | sa.Numeric):
+            new = "`popbsmtp_new`"
+            lines += [
+                f"ALTER TABLE {table} ADD COLUMN {new} {kind}",
+                f"UPDATE {table} SET {new} = FROM_UNIXTIME({column})",  # noqa: S608 - the same
+                f"ALTER TABLE {table} DROP COLUMN {column}",
+                f"ALTER TABLE {table} CHANGE COLUMN {new} {column} {kind}",
+            ]
+        else:
+            lines[1] += f" OR {column} NOT BETWEEN '1970-01-03' AND '2038-01-17'"
+            lines.append(f"ALTER TABLE {table} MODIFY COLUMN {column} {kind}")
+        return ";\n".join(lines)
 
-    def classify(self, error: DBAPIError) -> tuple[type[PopbsmtpError], bool]:
-        arguments = getattr(error.orig, "args", None) or (0,)
-        code = arguments[0]
-        if code in self._TRANSIENT or code in self._LOST:
-            return StoreUnavailableError, True
-        if code in self._REFUSED:
-            return RefusedError, False
-        if code in self._SCHEMA:
-            return SchemaError, False
-        return StoreUnavailableError, False
+    def change_type(self, table: str, column: sa.Column[Any]) -> str:
+        return f"ALTER TABLE {table} MODIFY COLUMN {self.column_ddl(column)}"
+
+    def allow_null(self, table: str, column: str, found: Any) -> str:
+        kind = found.compile(dialect=self.sqlalchemy_dialect())
+        return f"ALTER TABLE {table} MODIFY COLUMN {column} {kind} NULL"
+
+    def reason(self, error: DBAPIError) -> str:
+        code, *text = getattr(error.orig, "args", None) or [0]
+        return f"{text[0]} ({code})" if text else super().reason(error)
+
+    def classify(self, error: DBAPIError, database: Database) -> Trouble:
+        code, *_ = getattr(error.orig, "args", None) or [0]
+        found = (trouble for codes, trouble in _TROUBLES.items() if code in codes)
+        return next(found, Trouble(StoreUnavailableError, DOWN))
+
+
+# https://mariadb.com/kb/en/mariadb-error-code-reference/
+_TROUBLES: Final[Mapping[tuple[int, ...], Trouble]] = {
+    # Lock wait timeout, deadlock (also Galera's certification failure).
+    (1205, 1213): Trouble(StoreUnavailableError, "try again", again=True),
+    # Gone away, lost during query, server shutdown.
+    (2006, 2013, 2055, 1053): Trouble(StoreUnavailableError, DOWN, again=True),
+    # --read-only, a transaction that is read-only, innodb_read_only.
+    (1290, 1792, 1836): Trouble(
+        StoreUnavailableError,
+        "this server is read-only, perhaps a replica: database.url has to name the primary",
+    ),
+    # Access denied (user, database, table, column, host).
+    (1044, 1045, 1130, 1142, 1143, 1227, 1370, 1698): Trouble(
+        RefusedError, "check user and password of database.url and sql/mysql/roles.sql"
+    ),
+    (1049,): Trouble(SchemaError, NO_DATABASE),
+    # NULL in a column that takes none; no such column, table; no default.
+    (1048, 1054, 1146, 1364): Trouble(SchemaError, NO_TABLE),
+}
+
+
+class _InnerIndexes(MySQLDDLCompiler):
+    """Writes the indexes into CREATE TABLE."""
+
+    def create_table_constraints(self, table: Any, *arguments: Any, **options: Any) -> str:
+        inherited = super().create_table_constraints(table, *arguments, **options)  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
+        lines = [inherited]
+        for index in table.indexes:
+            columns = ", ".join(self.preparer.format_column(c) for c in index.columns)
+            lines.append(f"INDEX {self.preparer.quote(index.name)} ({columns})")
+        return ", \n\t".join(lines)

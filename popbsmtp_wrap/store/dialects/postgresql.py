@@ -4,16 +4,19 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
-from popbsmtp_wrap.errors import (
-    PopbsmtpError,
-    RefusedError,
-    SchemaError,
-    StoreUnavailableError,
+from popbsmtp_wrap.config import Database
+from popbsmtp_wrap.errors import RefusedError, SchemaError, StoreUnavailableError
+from popbsmtp_wrap.store.dialects.base import (
+    DOWN,
+    IPV4_PATTERN,
+    NO_DATABASE,
+    NO_TABLE,
+    Dialect,
+    Trouble,
 )
-from popbsmtp_wrap.store.dialects.base import IPV4_PATTERN, Dialect
 
 
 class PostgreSQL(Dialect):
@@ -23,6 +26,18 @@ class PostgreSQL(Dialect):
     driver = "psycopg2"
     # With a time zone: "timestamp" without one means another moment in each session's zone.
     time_type = postgresql.TIMESTAMP(timezone=True)
+
+    # No table, column, matching key, function; wrong type; NULL in a column that takes none.
+    _SCHEMA = ("42P01", "42703", "42P10", "42883", "42804", "23502")
+    # src/backend/libpq/auth.c, utils/init/postinit.c, and libpq itself.
+    _REFUSED = (
+        "authentication failed",
+        "no pg_hba.conf entry",
+        "no password supplied",
+        "permission denied",
+        "is not permitted to log in",
+        'FATAL:  role "',
+    )
 
     def sqlalchemy_dialect(self) -> Any:
         return postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
@@ -56,24 +71,55 @@ class PostgreSQL(Dialect):
     def is_time(self, reflected: Any) -> bool:
         return bool(getattr(reflected, "timezone", False))
 
-    def change_time(self, table: str, column: str) -> str:
+    def is_known(self, column: Any) -> Any:
+        # 'infinity' is a time to PostgreSQL, and no number of seconds.
+        return sa.func.isfinite(column)
+
+    def is_address(self, reflected: Any) -> bool:
+        return isinstance(reflected, sa.String | postgresql.INET)
+
+    def change_time(self, connection: Connection, table: str, column: str, found: Any) -> str:
+        # The zone is written out: whoever runs this may be in another one.
+        zone = connection.exec_driver_sql("SHOW TimeZone").scalar()
+        moment = f"{column}::timestamp AT TIME ZONE '{zone}'"
+        if isinstance(found, sa.Integer | sa.Numeric):
+            moment = f"to_timestamp({column})"
         return (
-            f"ALTER TABLE {table}"
-            f" ALTER COLUMN {column} TYPE timestamptz,"
-            f" ALTER COLUMN {column} SET DEFAULT CURRENT_TIMESTAMP,"
-            f" ALTER COLUMN {column} SET NOT NULL"
+            f"DELETE FROM {table} WHERE {column} IS NULL;\n"  # noqa: S608 - quoted by SQLAlchemy
+            f"ALTER TABLE {table}\n"
+            f"    ALTER COLUMN {column} DROP DEFAULT,\n"
+            f"    ALTER COLUMN {column} TYPE timestamptz USING {moment},\n"
+            f"    ALTER COLUMN {column} SET DEFAULT CURRENT_TIMESTAMP,\n"
+            f"    ALTER COLUMN {column} SET NOT NULL"
         )
 
-    def classify(self, error: DBAPIError) -> tuple[type[PopbsmtpError], bool]:
-        code = getattr(error.orig, "pgcode", None) or ""
-        text = str(error.orig)
+    def change_type(self, table: str, column: sa.Column[Any]) -> str:
+        name, kind = self.column_ddl(column).split()[:2]
+        return f"ALTER TABLE {table} ALTER COLUMN {name} TYPE {kind}"
+
+    def allow_null(self, table: str, column: str, found: Any) -> str:
+        return f"ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL"
+
+    def classify(self, error: DBAPIError, database: Database) -> Trouble:
+        code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None) or ""
+        # Errors of connecting carry no code.
+        text = "" if code else str(error.orig)
         if code in ("40001", "40P01", "55P03"):  # serialization, deadlock, lock timeout
-            return StoreUnavailableError, True
-        if code == "42501" or "authentication failed" in text or "no pg_hba.conf entry" in text:
-            return RefusedError, False
-        if code in ("42P01", "42703", "42P10", "42883", "42804") or (
-            not code and "does not exist" in text
-        ):
-            return SchemaError, False
-        # 57P01..3: an administrator restarts the server; 25006: a standby.
-        return StoreUnavailableError, code.startswith("57P") or error.connection_invalidated
+            return Trouble(StoreUnavailableError, "try again", again=True)
+        if code == "25006":
+            return Trouble(
+                StoreUnavailableError,
+                "this server is read-only, perhaps a standby: database.url has to name the primary",
+            )
+        if code == "42501" or any(part in text for part in self._REFUSED):
+            return Trouble(
+                RefusedError,
+                "check user and password of database.url and sql/postgresql/roles.sql",
+            )
+        if "does not exist" in text:
+            return Trouble(SchemaError, NO_DATABASE)
+        if code in self._SCHEMA:
+            return Trouble(SchemaError, NO_TABLE)
+        # 57P01..3: an administrator restarts the server.
+        lost = code.startswith("57P") or error.connection_invalidated
+        return Trouble(StoreUnavailableError, DOWN, again=lost)

@@ -1,19 +1,19 @@
 """What SQLite does its own way."""
 
-from typing import Any
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.elements import quoted_name
 
-from popbsmtp_wrap.errors import (
-    PopbsmtpError,
-    RefusedError,
-    SchemaError,
-    StoreUnavailableError,
-)
-from popbsmtp_wrap.store.dialects.base import Dialect
+from popbsmtp_wrap.config import Database
+from popbsmtp_wrap.errors import RefusedError, SchemaError, StoreUnavailableError
+from popbsmtp_wrap.store.dialects.base import NO_TABLE, Dialect, Trouble
+from popbsmtp_wrap.store.files import path_of
 
 
 class SQLite(Dialect):
@@ -69,32 +69,98 @@ class SQLite(Dialect):
             # A login lost to a power cut is made again; two fsyncs per login are not worth it.
             connection.execute("PRAGMA synchronous = NORMAL")
 
-    def after_create(self, connection: Connection) -> None:
+    def before_create(self, connection: Connection) -> None:
         # Readers (Postfix) and the writer do not block each other; kept in the file.
         connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+
+    def lock_setup(self, connection: Connection) -> None:
+        # Python's sqlite3 begins no transaction for data definition.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def is_time(self, reflected: Any) -> bool:
         return isinstance(reflected, sa.Integer)
 
-    def change_time(self, table: str, column: str) -> str:
-        # SQLite cannot change a column's type; old logins are worth half an hour.
-        return f"DROP TABLE {table}"
+    def is_known(self, column: Any) -> Any:
+        # Any column takes any type.
+        return sa.func.typeof(column) == sa.literal_column("'integer'")
+
+    # SQLite changes no column in place: rebuild() does.
+    def change_time(self, connection: Connection, table: str, column: str, found: Any) -> str:
+        return ""
+
+    def change_type(self, table: str, column: sa.Column[Any]) -> str:
+        return ""
+
+    def allow_null(self, table: str, column: str, found: Any) -> str:
+        return ""
 
     def add_column(self, table: str, column: sa.Column[Any]) -> str:
-        if not column.nullable:
-            # SQLite takes no expression as the default of an added column.
-            return f"ALTER TABLE {table} ADD COLUMN {column.name} INTEGER NOT NULL DEFAULT 0"
-        return super().add_column(table, column)
+        return ""
 
-    def classify(self, error: DBAPIError) -> tuple[type[PopbsmtpError], bool]:
+    def rebuild(self, table: sa.Table, create: Sequence[str], found: Collection[str]) -> str:
+        quote = self.sqlalchemy_dialect().identifier_preparer.quote
+        new, old = quote(table.name), quote(quoted_name(f"{table.name}_old", True))
+        kept = [column for column in table.columns if column.name in found]
+        names = ", ".join(quote(column.name) for column in kept)
+        values = [
+            # Numbers are Unix seconds already; text is UTC, as CURRENT_TIMESTAMP writes it.
+            f"CASE WHEN typeof({quote(column.name)}) IN ('integer', 'real')"
+            f" THEN CAST({quote(column.name)} AS INTEGER)"
+            f" ELSE CAST(strftime('%s', {quote(column.name)}) AS INTEGER) END"
+            if isinstance(column.type, sa.Integer)
+            else quote(column.name)
+            for column in kept
+        ]
+        known = " AND ".join(
+            f"{value} IS NOT NULL"
+            for column, value in zip(kept, values, strict=True)
+            if not column.nullable
+        )
+        indexes = [f"DROP INDEX IF EXISTS {quote(index.name)}" for index in table.indexes]
+        move = (
+            f"INSERT OR REPLACE INTO {new} ({names})\n"
+            f"SELECT {', '.join(values)}\nFROM {old}\nWHERE {known}"
+        )
+        rename = f"ALTER TABLE {new} RENAME TO {old}"
+        return ";\n".join(["BEGIN IMMEDIATE", rename, *indexes, *create, move, "COMMIT"])
+
+    def classify(self, error: DBAPIError, database: Database) -> Trouble:
         name = getattr(error.orig, "sqlite_errorname", "")
-        text = str(error.orig)
-        if name.startswith("SQLITE_BUSY"):
-            return StoreUnavailableError, True
-        if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-            return RefusedError, False
-        if "no such" in text or "has no column" in text or name.startswith("SQLITE_NOTADB"):
-            return SchemaError, False
         if name.startswith("SQLITE_CANTOPEN"):
-            return SchemaError, False
-        return StoreUnavailableError, False
+            return _cannot_open(path_of(database))
+        # SQLITE_ERROR alone has no code of its own for what is missing.
+        if name == "SQLITE_ERROR" and any(part in str(error.orig) for part in _WRONG_TABLE):
+            return Trouble(SchemaError, NO_TABLE)
+        found = (trouble for prefixes, trouble in _TROUBLES.items() if name.startswith(prefixes))
+        return next(
+            found, Trouble(StoreUnavailableError, "check the disk and the file's own file system")
+        )
+
+
+_PERMISSION: Final = Trouble(
+    RefusedError, "check owner and mode of the file and its directory (sql/sqlite/roles.sql)"
+)
+_WRONG_TABLE: Final = ("no such", "has no column", "ON CONFLICT clause does not match")
+# https://www.sqlite.org/rescode.html, by the beginnings of the names.
+_TROUBLES: Final[Mapping[tuple[str, ...], Trouble]] = {
+    ("SQLITE_BUSY",): Trouble(
+        StoreUnavailableError, "another program is writing; try again", again=True
+    ),
+    ("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH"): _PERMISSION,
+    ("SQLITE_NOTADB", "SQLITE_CORRUPT"): Trouble(
+        SchemaError, "move the file away, then run: popbsmtp init"
+    ),
+    ("SQLITE_CONSTRAINT_NOTNULL",): Trouble(SchemaError, NO_TABLE),
+    ("SQLITE_FULL",): Trouble(StoreUnavailableError, "make room on the disk"),
+}
+
+
+def _cannot_open(path: str) -> Trouble:
+    """Return what keeps SQLite from opening *path*: it does not say."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return Trouble(SchemaError, NO_TABLE)
+    except OSError:
+        pass
+    return _PERMISSION

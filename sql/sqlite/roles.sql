@@ -1,0 +1,15 @@
+-- SQLite has no accounts: owners and modes of the files decide. `popbsmtp init`, run as root,
+-- makes what is missing like this:
+--
+--   /var/lib/popbsmtp               popbsmtp:postfix  mode 2770
+--   /var/lib/popbsmtp/popbsmtp.db   popbsmtp:postfix  mode 0660
+--
+-- By hand:
+--
+--   install -d -o popbsmtp -g postfix -m 2770 /var/lib/popbsmtp
+--   install -o popbsmtp -g postfix -m 0660 /dev/null /var/lib/popbsmtp/popbsmtp.db
+--
+-- popbsmtp (or root) records and expires. Postfix reads with its primary group alone, its daemons
+-- drop all others. It needs to write, too: a reader in WAL mode creates and locks the -shm file
+-- beside the database. The directory's set-group-ID bit gives -wal and -shm the same group,
+-- whoever creates them. Nobody else may do anything.
