@@ -103,6 +103,7 @@ def test_guide_c_three_hosts_with_postgresql():
             "ip address add 2001:db8:1::30/64 dev eth0 nodad\n"
             "ip -6 route add default via 2001:db8:1::20"
         )
+        imap.run("mv /usr/sbin/postconf /usr/sbin/postmap /var/tmp")  # no Postfix there
         hosts = {"db": db, "imap": imap, "mx": mx}
         common, *blocks = readme.guide("postgresql")
         for host in (imap, mx):

@@ -100,8 +100,7 @@ class Machine:
         )
         end = f"to{other.pid}"
         subprocess.run(
-            ["ip", "link", "add", end, "netns", str(self.pid), "type", "veth"]
-            + ["peer", "name", "eth0", "netns", str(other.pid)],
+            f"ip link add {end} netns {self.pid} type veth peer name eth0 netns {other.pid}".split(),
             check=True,
         )
         self.run(f"ip link set {end} master br0 up")
