@@ -68,7 +68,10 @@ def _become_recording_process(peer: int, config: bytes) -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     _signal.alarm(LONGEST_RECORDING_S)
     root = __file__.rsplit("/", 3)[0]
-    # Dovecot 1.x starts interpreters without their directory; PATH may not fill that in.
-    python = sys.executable if "/" in sys.orig_argv[0] else posix.readlink("/proc/self/exe")
+    # Not sys.executable, which PYTHONEXECUTABLE chooses even under -I. Dovecot 1.x starts
+    # interpreters without their directory, and PATH may not fill that in.
+    python = sys.orig_argv[0]
+    if not python.startswith("/"):
+        python = posix.readlink("/proc/self/exe")
     arguments: list[bytes | str] = [python, "-I", "-c", _RECORD, root, config]
     posix.execve(python, arguments, _ENVIRONMENT)

@@ -6,10 +6,8 @@
 Reads IP, else TCPREMOTEIP, and USER; writes nothing to stdout, which is the client's socket;
 execs PROGRAM with its arguments and the environment unchanged whatever else happens, within
 --wait seconds (default: wrapper.wait of the configuration, 2 s). Exit status: PROGRAM's; 111 when
-PROGRAM cannot be executed; 64 (EX_USAGE) without PROGRAM.
-
-The login goes to the recorder's socket when one listens there. Otherwise a process beside this
-one records it (recorder/direct.py), which holds none of the client's descriptors.
+PROGRAM cannot be executed; 64 (EX_USAGE) without PROGRAM. The login goes to the recorder's socket
+when one listens there, otherwise to a process beside this one (beside.py).
 """
 
 # posix and _socket, not os and socket: saves 2 and 6 of 10 ms per login (bench/startup.py).
@@ -55,7 +53,7 @@ def main() -> "NoReturn":
         if program:
             record(options, program[0], started)
     except Exception as error:  # noqa: BLE001 - the mailbox always opens
-        say(f"not recorded: {type(error).__name__}: {error}")
+        say(f"not recorded: {error!r}")
     if not program:
         say(USAGE)
         posix._exit(64)  # noqa: SLF001 - nothing to flush; EX_USAGE, sysexits.h
@@ -129,7 +127,8 @@ class Deadline:
             wait_s = float(wait.removesuffix("s"))
         except ValueError:
             return False
-        if not 0 <= wait_s <= LONGEST_WAIT_S:
+        # float() takes the digits of every script.
+        if not wait.isascii() or not 0 <= wait_s <= LONGEST_WAIT_S:
             return False
         if not self.fixed:
             self.wait_s = wait_s
@@ -188,7 +187,10 @@ def ask(peer: _socket.socket, request: bytes, deadline: Deadline) -> tuple[str, 
     Raise TimeoutError or BlockingIOError at the deadline, another OSError when the peer is gone.
     """
     peer.settimeout(deadline.left_s())
-    peer.sendall(request)
+    try:  # noqa: SIM105 - contextlib costs 2 ms
+        peer.sendall(request)
+    except BrokenPipeError:
+        pass  # it has gone, but may have said why
     if deadline.wait_s == 0:
         return "OK", ""  # who asks for no wait at all knows that it goes on in the background
     received = b""
@@ -274,10 +276,7 @@ def _exact(argument: str) -> bytes:
 
 
 def _restore_locale_variable() -> None:
-    """Undo what PEP 538 does to the environment: LC_CTYPE=C.UTF-8 where the locale is C.
-
-    Dovecot starts programs without any locale. /proc/self/environ holds what we were given.
-    """
+    """Undo PEP 538, which sets LC_CTYPE=C.UTF-8 where the locale is C, as under Dovecot."""
     if posix.environ.get(b"LC_CTYPE") not in (b"C.UTF-8", b"C.utf8", b"UTF-8"):
         return
     for variable in _read("/proc/self/environ").split(b"\0"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -154,9 +155,14 @@ class Place:
             f"[ignore]\npostfix_mynetworks = false\n{text}\n"
         )
 
-    def command(self, *arguments: str | bytes) -> list[str | bytes]:
-        """Return the wrapper's command line with this configuration."""
-        return [launcher(), "--config", str(self.config), *arguments]
+    def command(self, *arguments: str | bytes, wait: str = "30") -> list[str | bytes]:
+        """Return the wrapper's command line with this configuration.
+
+        It waits for long, as the machine may be busy; where time matters, *wait* is given, "" to
+        leave it out.
+        """
+        options = ["--wait", wait] if wait else []
+        return [launcher(), "--config", str(self.config), *options, *arguments]
 
     def rows(self) -> list[tuple[Any, ...]]:
         """Return (address, user, service) of all rows."""
@@ -196,3 +202,43 @@ def descriptors(pid: int) -> dict[int, str]:
     """Return what each descriptor of a process is."""
     folder = f"/proc/{pid}/fd"
     return {int(number): os.readlink(f"{folder}/{number}") for number in os.listdir(folder)}
+
+
+def session(
+    command: Sequence[str | bytes],
+    environment: Mapping[str | bytes, str | bytes],
+    **options: Any,
+) -> Ended:
+    """Return how *command*, which ends in GREETING, ended with a client's socket as Dovecot's.
+
+    Assert that the client got that program's output and nothing else, and the end of its
+    connection at once, whatever goes on in the background; likewise on script-login's socket.
+    """
+    client, server = socket.socketpair()
+    reply, login = socket.socketpair()
+    with client, reply:
+        try:
+            ended = run(
+                command,
+                environment,
+                stdin=server,
+                stdout=server,
+                pass_fds=(login.fileno(),),
+                **options,
+            )
+        finally:
+            server.close()
+            login.close()
+        received = b""
+        for one in (client, reply):
+            one.settimeout(0.5)
+            while data := one.recv(4096):
+                received += data
+    assert received == b"* OK ready\r\n"
+    assert ended.status == 0
+    return ended
+
+
+GREETING = ("/usr/bin/printf", r"* OK ready\r\n")
+LOGIN: Mapping[str | bytes, str | bytes] = {"IP": "198.51.100.7", "USER": "alice"}
+RECORDED = [("198.51.100.7", "alice", None)]

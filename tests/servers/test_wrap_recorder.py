@@ -1,0 +1,156 @@
+"""A recorder that is absent, hangs or talks nonsense costs no login."""
+
+import contextlib
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.harness.directories import public_directory
+from tests.harness.faults import HangingUnixSocket, RefusingUnixSocket
+from tests.harness.process import wait_until
+from tests.servers.wrap_fixtures import (
+    GREETING,
+    LOGIN,
+    RECORDED,
+    SLACK_S,
+    Place,
+    recording_processes,
+    session,
+)
+
+WAIT_S = 6.0
+# Nobody's.
+STRANGER = 54322
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return Place(public_directory())
+
+
+@pytest.fixture
+def place(shared):
+    shared.configure()
+    shared.clear()
+    wait_until(lambda: not recording_processes(shared.config), 10, "the test before")
+    return shared
+
+
+@pytest.fixture
+def path():
+    return public_directory()
+
+
+class Recorder:
+    """A recorder that does what *behave* does with each connection."""
+
+    def __init__(self, path, behave):
+        self.requests = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._behave = behave
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection = self._listener.accept()[0]
+                with contextlib.suppress(OSError), connection:
+                    self.requests.append(connection.recv(4096))
+                    self._behave(connection)
+
+    def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def wait_for_ever(connection):
+    while True:
+        connection.sendall(b"WAIT\t1\n" * 100)
+
+
+def flood(connection):
+    while True:
+        connection.sendall(b"x" * 4096)
+
+
+def trickle(connection):
+    for _ in range(200):
+        connection.sendall(b"O")
+        time.sleep(0.1)
+
+
+def saying(text):
+    return lambda connection: connection.sendall(text)
+
+
+@pytest.mark.parametrize(
+    ("behave", "reason"),
+    [
+        (saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no answer but 'HTTP/1.1 400 Bad Request"),
+        (saying(b"\0\xff\x1b[2J\n"), "no answer but"),
+        (saying(b"OK"), "it ended without an answer"),
+        (saying(b""), "it ended without an answer"),
+        (saying(b"NO\tdatabase down\n"), "database down"),
+        (saying(b"WAIT\tsoon\nNO\tlater\n"), "later"),
+        (wait_for_ever, "no answer but 'WAIT'"),
+        (flood, "it ended without an answer"),
+        (trickle, "no answer in time"),
+    ],
+)
+def test_login_is_recorded_directly_when_the_recorder_talks_nonsense(place, path, behave, reason):
+    recorder = Recorder(path / "login.sock", behave)
+    command = place.command("--socket", str(path / "login.sock"), *GREETING, wait="6")
+    (line,) = session(command, LOGIN).lines
+    recorder.close()
+    told = f"popbsmtp-wrap: 198.51.100.7 recorded without the recorder: recorder at {path}"
+    assert line.startswith(told)
+    assert reason in line
+    assert line.isprintable()
+    assert place.rows() == RECORDED
+
+
+@pytest.mark.parametrize("answer", [b"OK\n", b"WAIT\t9\nOK\n"])
+def test_recorder_that_answers_gets_the_login_alone(place, path, answer):
+    recorder = Recorder(path / "login.sock", saying(answer))
+    command = place.command("--socket", str(path / "login.sock"), *GREETING, wait="6")
+    assert session(command, LOGIN).lines == []
+    recorder.close()
+    assert recorder.requests == [b"popbsmtp/1\t198.51.100.7\talice\t\n"]
+    assert place.rows() == []
+    assert recording_processes(place.config) == []
+
+
+def test_absent_refusing_hanging_and_closed_recorders_cost_no_login(place, path):
+    name = str(path / "login.sock")
+    told = "popbsmtp-wrap: 198.51.100.7 recorded without the recorder: "
+
+    def ask(**options):
+        place.clear()
+        ended = session(place.command("--socket", name, *GREETING, wait="6"), LOGIN, **options)
+        assert place.rows() == RECORDED
+        assert ended.seconds < WAIT_S + SLACK_S
+        (line,) = ended.lines
+        return line
+
+    assert ask() == f"{told}no recorder at {name}"
+    with RefusingUnixSocket(Path(name)):
+        assert ask() == f"{told}recorder at {name}: [Errno 111] Connection refused"
+    with HangingUnixSocket(Path(name)):
+        assert ask() == f"{told}recorder at {name}: no answer in time"
+    name = str(path / ("x" * 200))
+    assert ask() == f"{told}recorder at {name}: AF_UNIX path too long"
+
+
+def test_socket_that_may_not_be_reached_costs_no_login():
+    place = Place(public_directory(), owner=STRANGER)
+    closed = place.base / "closed"
+    closed.mkdir(mode=0o700)
+    command = place.command("--socket", f"{closed}/login.sock", *GREETING, wait="6")
+    (line,) = session(command, LOGIN, user=STRANGER, group=STRANGER).lines
+    assert line.endswith(f"recorder at {closed}/login.sock: [Errno 13] Permission denied")
+    assert place.rows() == RECORDED

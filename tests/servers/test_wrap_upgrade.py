@@ -1,0 +1,102 @@
+"""An upgrade half-way: the package is missing or broken, the mailbox opens."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import popbsmtp_wrap
+from tests.harness.directories import public_directory
+from tests.harness.process import wait_until
+from tests.servers.wrap_fixtures import (
+    GREETING,
+    LOGIN,
+    SLACK_S,
+    Place,
+    recording_processes,
+    session,
+)
+
+WAIT_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def shared():
+    return Place(public_directory())
+
+
+@pytest.fixture
+def place(shared):
+    shared.configure()
+    shared.clear()
+    wait_until(lambda: not recording_processes(shared.config), 10, "the test before")
+    return shared
+
+
+@pytest.fixture
+def path():
+    return public_directory()
+
+
+def copied_package(path):
+    """Return a launcher, with the copy of the package that it starts."""
+    package = path / "library" / "popbsmtp_wrap"
+
+    shutil.copytree(Path(popbsmtp_wrap.__file__).parent, package)
+    program = path / "popbsmtp-wrap"
+    module = "popbsmtp_wrap.sources.launcher"
+    argv = [sys.executable, "-I", "-m", module, program, sys.executable, package.parent]
+    subprocess.run(argv, check=True)
+    return str(program), package
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (".", None),
+        ("chain/wrap.py", None),
+        ("chain/wrap.py", "def main(:"),
+        ("chain/wrap.py", "raise RuntimeError('two\\nlines')"),
+        ("chain/beside.py", None),
+        ("chain/beside.py", ""),
+        ("address.py", ""),
+        ("wire.py", "1/0"),
+        ("recorder/direct.py", None),
+        ("recorder/direct.py", "def main(:"),
+        ("config.py", ""),
+        ("store/engine.py", ""),
+        ("store", None),
+    ],
+)
+def test_program_runs_while_the_package_is_replaced(place, path, file, text):
+    program, package = copied_package(path)
+    if text is not None:
+        (package / file).write_text(text)
+    elif (package / file).is_dir():
+        shutil.rmtree(package / file)
+    else:
+        (package / file).unlink()
+    options = ["--config", str(place.config), "--wait=2", "--"]
+    ended = session([program, *options, *GREETING], LOGIN)
+    (line,) = ended.lines
+    assert "not recorded: " in line
+    assert len(line) > len("popbsmtp-wrap: not recorded: ")
+    assert ended.seconds < WAIT_S + SLACK_S
+
+
+@pytest.mark.parametrize("kind", ["full", "closed"])
+def test_program_runs_without_package_and_standard_error(path, kind):
+    program, package = copied_package(path)
+    shutil.rmtree(package)
+    _, writes = os.pipe()
+    os.set_blocking(writes, False)
+    with contextlib.suppress(BlockingIOError):
+        while kind == "full":
+            os.write(writes, b"x" * 4096)
+    os.set_blocking(writes, True)
+    close = (lambda: os.close(2)) if kind == "closed" else None
+    session([program, *GREETING], LOGIN, stderr=writes, prepare=close, timeout_s=20)
