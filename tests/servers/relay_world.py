@@ -113,15 +113,16 @@ class World:
         chroot: bool = False,
         version: str = "",
         hosts: list[str] | None = None,
+        main_cf: str = "",
     ) -> Relay:
-        """Return a running Postfix with the generated files and lines."""
+        """Return a running Postfix with the generated files and lines, *main_cf* before them."""
         place = self.home / f"etc-{len(list(self.home.iterdir()))}"
         place.mkdir()
         named = hosts or ([self.ways[way]] if way else None)
         config = self.write_config(place / "popbsmtp.toml", named)
         versions = ["--for", version] if version else []
         lines = self.popbsmtp("postfix", "--output", str(place), *versions, config=config)
-        postfix = Postfix(self.home, main_cf=lines, chroot=chroot)
+        postfix = Postfix(self.home, main_cf=main_cf + lines, chroot=chroot)
         postfix.start()
         return Relay(self, postfix, place)
 
