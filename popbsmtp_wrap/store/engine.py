@@ -113,11 +113,15 @@ def retrying(store: Store, work: Callable[[Connection], Result], patience_s: flo
     attempt = 0
     while True:
         attempt += 1
+        connected = False
         try:
-            with store.engine.begin() as connection:
-                return work(connection)
+            with store.engine.connect() as connection:
+                connected = True
+                with connection.begin():
+                    return work(connection)
         except DBAPIError as error:
-            transient = store.dialect.classify(error, store.database).again
+            # A server that does not let us in is as good as down.
+            transient = connected and store.dialect.classify(error, store.database).again
             pause_s = random.uniform(0.5, 1.5) * 0.02 * 2**attempt  # noqa: S311 - jitter
             if not transient or attempt == _ATTEMPTS or time.monotonic() + pause_s > deadline:
                 raise explained(store, error) from error
