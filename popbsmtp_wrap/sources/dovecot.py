@@ -42,6 +42,10 @@ def configuration(
                 f"{word!r} holds a blank, and Dovecot knows no quotes; use another path"
             )
     if version == "1":
+        if len(command) > 1:
+            # 1.x leaves only the name in argv[0] (child-process.c): Python would look for itself
+            # in a PATH that a userdb field may have set.
+            command = ["/usr/bin/env", *command]
         return _HEADER_1 + "".join(
             _SERVICE_1.format(
                 service=service,

@@ -1,0 +1,81 @@
+"""What `popbsmtp dovecot` prints for versions that are not here: split as Dovecot splits it."""
+
+import re
+import subprocess
+
+import pytest
+
+from tests.harness.directories import public_directory
+from tests.servers.wrap_fixtures import POPBSMTP, Place, launcher, program, run, seen
+
+# As Dovecot 1.x starts it: no PATH, no locale, root's rights for imap to drop.
+DOVECOT_1 = {
+    "USER": "alice",
+    "HOME": "/",
+    "IP": "198.51.100.7",
+    "LOCAL_IP": "192.0.2.1",
+    "LOGGED_IN": "1",
+    "RESTRICT_SETUID": "5000",
+    "RESTRICT_SETGID": "5000",
+    "IMAPLOGINTAG": "a001",
+}
+
+
+@pytest.fixture
+def place():
+    return Place(public_directory())
+
+
+def printed(place, *arguments):
+    argv = [POPBSMTP, "-c", place.config, "dovecot", *arguments]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("version", ["1", "2.3", "2.4"])
+def test_no_line_holds_two_blanks_behind_its_indentation(place, version):
+    for line in printed(place, "--for", version).splitlines():
+        assert re.search(r"\S\s\s", line) is None, line
+        assert line == line.rstrip()
+        assert "\t" not in line
+
+
+@pytest.mark.parametrize(("version", "user"), [("2.3", "$"), ("2.4", "$SET:")])
+def test_wrapper_runs_as_dovecots_own_user(place, version, user):
+    text = printed(place, "--for", version)
+    assert text.count(f"  user = {user}default_internal_user\n") == 2
+    for service in ("imap", "pop3"):
+        assert f"  executable = {service} {service}-postlogin\n" in text
+        assert f" --service {service} " in text
+
+
+def test_other_user_is_taken_over(place):
+    assert printed(place, "--user", "vmail").count("  user = vmail\n") == 2
+
+
+@pytest.mark.parametrize("service", ["imap", "pop3"])
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("path", [None, "/tmp/evil"])
+def test_dovecot_1_line_works_split_at_single_blanks(place, tmp_path, service, installed, path):
+    """argv[0] loses its directory; PATH is missing, or what a userdb field says (child-process.c).
+
+    Without the launcher the line starts the interpreter itself.
+    """
+    options = ["--wrapper", launcher()] if installed else []
+    text = printed(place, "--for", "1", *options)
+    (line,) = re.findall(rf"mail_executable = (.*/{service})$", text, re.MULTILINE)
+    words = line.split(" ")
+    assert words[-1] == f"/usr/lib/dovecot/{service}"
+    (tmp_path / service).symlink_to("/usr/bin/python3")
+    _, *arguments = program(tmp_path / "report", "[alice", "127.0.0.1]")
+    environment = DOVECOT_1 if path is None else {**DOVECOT_1, "PATH": path}
+    ended = run(
+        [words[0].rpartition("/")[2], *words[1:-1], str(tmp_path / service), *arguments],
+        environment,
+        executable=words[0],
+    )
+    assert (ended.status, ended.lines) == (0, [])
+    assert place.rows() == [("198.51.100.7", "alice", service)]
+    found = seen(tmp_path / "report")
+    assert sorted(found.environment) == sorted(f"{k}={v}".encode() for k, v in environment.items())
+    assert found.arguments[-2:] == [b"[alice", b"127.0.0.1]"]
+    assert found.pid == ended.pid

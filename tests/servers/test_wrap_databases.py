@@ -1,0 +1,235 @@
+"""Databases that refuse, hang, are late, locked, read-only or full: the mailbox opens in time."""
+
+import contextlib
+import os
+import resource
+import subprocess
+import time
+
+import pytest
+
+from tests.harness.directories import public_directory
+from tests.harness.faults import TcpProxy
+from tests.harness.postgres import Postgres
+from tests.harness.process import wait_until
+from tests.servers.wrap_fixtures import (
+    GREETING,
+    LOGIN,
+    POPBSMTP,
+    RECORDED,
+    SLACK_S,
+    Place,
+    descriptors,
+    launcher,
+    recording_processes,
+    session,
+)
+
+
+class PostgresPlace:
+    """A store on PostgreSQL behind a proxy, with its configuration."""
+
+    def __init__(self, server, proxy):
+        self.server = server
+        self.proxy = proxy
+        self.config = public_directory() / "popbsmtp.toml"
+        self.configure()
+        server.create_database("mail")
+        subprocess.run([POPBSMTP, "-c", self.config, "init"], check=True, capture_output=True)
+
+    def configure(self, password="", extra="", database="mail"):
+        url = self.server.url(database, "postgres", password or self.server.password)
+        url = url.replace(f":{self.server.port}/", f":{self.proxy.port}/")
+        self.config.write_text(
+            f'[database]\nurl = "{url}"\n{extra}\n[ignore]\npostfix_mynetworks = false\n'
+        )
+        self.config.chmod(0o640)
+
+    def command(self, *arguments, wait="30"):
+        options = ["--wait", wait] if wait else []
+        return [launcher(), "--config", str(self.config), *options, *arguments]
+
+    def rows(self):
+        return self.server.sql("SELECT address, username, service FROM popbsmtp", "mail")
+
+
+@pytest.fixture(scope="module")
+def shared():
+    with (
+        Postgres(public_directory()) as server,
+        TcpProxy(server.host, server.port) as proxy,
+    ):
+        yield PostgresPlace(server, proxy)
+
+
+@pytest.fixture
+def place(shared):
+    shared.proxy.mode = "pass"
+    shared.configure()
+    shared.server.sql("TRUNCATE popbsmtp", "mail")
+    yield shared
+    for pid in recording_processes(shared.config):
+        os.kill(pid, 9)
+
+
+def only_line(ended):
+    (line,) = ended.lines
+    assert line.startswith("popbsmtp-wrap: 198.51.100.7 not recorded: ")
+    assert "harness-secret" not in line
+    return line
+
+
+def test_login_is_committed_before_the_program_runs(place):
+    assert session(place.command(*GREETING), LOGIN).lines == []
+    assert place.rows() == RECORDED
+
+
+def test_256_megabytes_suffice_for_postgresql(place):
+    limit = (256 << 20, 256 << 20)
+    prepare = lambda: resource.setrlimit(resource.RLIMIT_AS, limit)  # noqa: E731
+    assert session(place.command(*GREETING), LOGIN, prepare=prepare).lines == []
+    assert place.rows() == RECORDED
+
+
+def test_libpq_hears_nothing_of_the_environment(place, tmp_path):
+    (tmp_path / "pgpass").write_text("*:*:*:*:wrong\n")
+    hostile = {
+        "PGHOST": "192.0.2.1",
+        "PGHOSTADDR": "192.0.2.1",
+        "PGPORT": "1",
+        "PGDATABASE": "other",
+        "PGUSER": "evil",
+        "PGPASSWORD": "wrong",
+        "PGPASSFILE": str(tmp_path / "pgpass"),
+        "PGSERVICE": "evil",
+        "PGSERVICEFILE": str(tmp_path / "pgpass"),
+        "PGOPTIONS": "-c default_transaction_read_only=on",
+        "PGSSLMODE": "verify-full",
+        "PGCLIENTENCODING": "nonsense",
+        "PGTZ": "nonsense",
+        "PGTARGETSESSIONATTRS": "standby",
+    }
+    assert session(place.command(*GREETING), {**LOGIN, **hostile}).lines == []
+    assert place.rows() == RECORDED
+
+
+def test_refusing_database_delays_nothing_and_gets_the_login_when_it_is_back(place):
+    place.proxy.mode = "refuse"
+    ended = session(place.command(*GREETING, wait="10"), LOGIN)
+    line = only_line(ended)
+    assert "Connection refused" in line
+    assert "still trying in the background" in line
+    assert ended.seconds < SLACK_S
+    place.proxy.mode = "pass"
+    wait_until(lambda: place.rows() == RECORDED, 20, "the late row")
+
+
+def test_hanging_database_delays_by_the_wait_and_gets_the_login_when_it_answers(place):
+    place.proxy.mode = "hang"
+    started = time.time()
+    ended = session(place.command(*GREETING, wait=""), LOGIN)
+    assert "no answer within 2 s" in only_line(ended)
+    assert 2 <= ended.seconds < 2 + SLACK_S
+    (pid,) = recording_processes(place.config)
+    held = descriptors(pid)
+    assert held.pop(0).startswith("socket:")
+    assert {held.pop(1), held.pop(2)} == {"/dev/null"}
+    time.sleep(max(0, started + 5 - time.time()))
+    place.proxy.mode = "pass"
+    wait_until(lambda: place.rows() == RECORDED, 30, "the late row")
+    ((seen,),) = place.server.sql(
+        "SELECT extract(epoch FROM last_seen)::float FROM popbsmtp", "mail"
+    )
+    # As old as the login, rounded to a second; the start of Python lies between.
+    assert started - 1 <= seen <= started + SLACK_S
+
+
+def test_stopped_database_delays_by_the_wait(place):
+    place.server.pause()
+    try:
+        ended = session(place.command(*GREETING, wait="1"), LOGIN)
+        assert 1 <= ended.seconds < 1 + SLACK_S
+        assert "no answer within 1 s" in only_line(ended)
+    finally:
+        place.server.resume()
+    wait_until(lambda: place.rows() == RECORDED, 30, "the late row")
+
+
+def test_wrong_password_is_named_and_not_shown(place):
+    place.configure(password="another-secret")
+    line = only_line(session(place.command(*GREETING), LOGIN))
+    assert "password authentication failed" in line
+    assert "another-secret" not in line
+    assert place.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ('table = "elsewhere"', 'relation "elsewhere" does not exist'),
+        ('user_column = "nobody"', 'column "nobody" of relation "popbsmtp" does not exist'),
+    ],
+)
+def test_missing_table_or_column_is_named_with_what_to_type(place, extra, reason):
+    place.configure(extra=extra)
+    line = only_line(session(place.command(*GREETING), LOGIN))
+    assert reason in line
+    assert "popbsmtp init" in line
+
+
+def test_missing_database_is_named(place):
+    place.configure(database="nothing")
+    assert 'database "nothing" does not exist' in only_line(
+        session(place.command(*GREETING), LOGIN)
+    )
+
+
+def test_read_only_database_is_named(place):
+    place.server.sql("ALTER DATABASE mail SET default_transaction_read_only = on")
+    try:
+        line = only_line(session(place.command(*GREETING), LOGIN))
+    finally:
+        place.server.sql("ALTER DATABASE mail RESET default_transaction_read_only")
+    assert "read-only transaction" in line
+
+
+# --- SQLite ----------------------------------------------------------------------------------
+
+
+def test_sqlite_on_a_full_disk_is_named():
+    base = public_directory()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", base], check=True)
+    try:
+        place = Place(base)
+        with contextlib.suppress(OSError), open(base / "filler", "wb", 0) as filler:
+            while True:
+                filler.write(b"x" * 4096)
+        line = only_line(session(place.command(*GREETING, wait="5"), LOGIN))
+        assert "disk" in line or "full" in line
+        (base / "filler").unlink()
+        assert session(place.command(*GREETING), LOGIN).lines == []
+        assert place.rows() == RECORDED
+        wait_until(lambda: not recording_processes(place.config), 20, "its end")
+    finally:
+        subprocess.run(["umount", "-l", base], check=True)
+
+
+@pytest.mark.parametrize("kind", ["no directory", "no table", "no database", "read-only"])
+def test_sqlite_file_that_takes_no_row_is_named(kind):
+    stranger = 54323
+    place = Place(public_directory(), owner=stranger)
+    if kind == "no directory":
+        place.configure(url=f"sqlite:////{place.base}/nothing/popbsmtp.db")
+    elif kind == "no table":
+        place.query("DROP TABLE popbsmtp")
+    elif kind == "no database":
+        place.database.write_bytes(b"no database at all\n" * 1000)
+    else:
+        for path in (place.database.parent, place.database):
+            os.chown(path, 0, 0)
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    ended = session(place.command(*GREETING, wait="5"), LOGIN, user=stranger, group=stranger)
+    line = only_line(ended)
+    assert "nothing/popbsmtp.db" in line or "store/popbsmtp.db" in line
+    for pid in recording_processes(place.config):
+        os.kill(pid, 9)
