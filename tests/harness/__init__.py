@@ -1,0 +1,1 @@
+"""Private mail and database servers for the tests: loopback only, gone when the tests are."""
