@@ -38,10 +38,14 @@ def install(path: str, text: str) -> None:
     """
     try:
         descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(os.path.abspath(path)))
-        with open(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
-            os.fchmod(descriptor, 0o755)
-        os.rename(temporary, path)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as out:
+                out.write(text)
+                os.fchmod(descriptor, 0o755)
+            os.rename(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
     except OSError as error:
         raise RefusedError(f"{path} cannot be written: {error.strerror}") from None
 

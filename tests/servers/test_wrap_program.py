@@ -257,6 +257,16 @@ def test_program_that_cannot_be_executed_gives_111_and_one_line(place, name):
     assert line.startswith(f"popbsmtp-wrap: cannot execute '{name}': ")
 
 
+@pytest.mark.parametrize(
+    "options", [[], ["--"], ["--wait", "1"], ["--wait"], ["--config=/x", "--"]]
+)
+def test_without_a_program_the_usage_is_said_and_the_status_is_64(options):
+    ended = run([launcher(), *options], LOGIN)
+    (line,) = ended.lines
+    assert line.startswith("popbsmtp-wrap: usage: popbsmtp-wrap [--config FILE] [--socket PATH]")
+    assert (ended.status, ended.stdout) == (64, b"")
+
+
 def test_launcher_starts_python_isolated_and_without_site_packages():
     with open(launcher(), "rb") as file:
         assert file.readline().endswith(b" -IS\n")

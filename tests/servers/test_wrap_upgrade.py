@@ -18,6 +18,7 @@ from tests.servers.wrap_fixtures import (
     SLACK_S,
     Place,
     recording_processes,
+    run,
     session,
 )
 
@@ -100,3 +101,14 @@ def test_program_runs_without_package_and_standard_error(path, kind):
     os.set_blocking(writes, True)
     close = (lambda: os.close(2)) if kind == "closed" else None
     session([program, *GREETING], LOGIN, stderr=writes, prepare=close, timeout_s=20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["/no/such/program"], 111), ([], 64), (["--wait", "1", "--"], 64)]
+)
+def test_exit_statuses_are_the_same_without_package(path, arguments, status):
+    program, package = copied_package(path)
+    shutil.rmtree(package)
+    ended = run([program, *arguments], LOGIN)
+    assert (ended.status, ended.stdout) == (status, b"")
+    assert len(ended.lines) == 1

@@ -54,6 +54,13 @@ def test_install_into_nowhere_is_refused_with_the_path(tmp_path):
         launcher.install(str(tmp_path / "nowhere" / "popbsmtp-wrap"), "text")
 
 
+def test_install_that_fails_leaves_no_file(tmp_path):
+    (tmp_path / "popbsmtp-wrap").mkdir()
+    with pytest.raises(RefusedError, match="cannot be written: Is a directory"):
+        launcher.install(str(tmp_path / "popbsmtp-wrap"), "text")
+    assert list(tmp_path.iterdir()) == [tmp_path / "popbsmtp-wrap"]
+
+
 def test_launcher_beside_the_toolkit_is_the_command(tmp_path):
     path = tmp_path / "popbsmtp-wrap"
     path.write_text(launcher.launcher_text())
