@@ -36,7 +36,7 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
     for findings in (
         check_database(settings),
         check_postfix(settings, postfix_directory),
-        check_dovecot(dovecot_config),
+        check_dovecot(settings, invocation.config_path, dovecot_config),
         check_schedule(),
     ):
         for finding in findings:

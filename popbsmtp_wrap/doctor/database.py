@@ -26,21 +26,17 @@ def check_database(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("ok", f"database {url} answers")
     try:
-        yield from _check_table(store)
+        differences = setup.differences(store)
+        for difference in differences:
+            yield Finding("FAIL", difference.what, "popbsmtp init prints the SQL that changes it")
+        if differences:
+            return
+        yield Finding("ok", f"table {store.table.name} is right")
         yield from _check_account(store)
         yield from _check_clock(store)
         yield from _check_reader(settings)
     except PopbsmtpError as error:
         yield Finding("FAIL", f"database: {error}")
-
-
-def _check_table(store: Store) -> Iterator[Finding]:
-    differences = setup.differences(store)
-    for difference in differences:
-        advice = f"run this SQL: {' '.join(difference.sql.split())}" if difference.sql else ""
-        yield Finding("FAIL", difference.what, advice or "change the configuration or the table")
-    if not differences:
-        yield Finding("ok", f"table {store.table.name} is right")
 
 
 def _check_account(store: Store) -> Iterator[Finding]:

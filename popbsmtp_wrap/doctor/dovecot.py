@@ -5,36 +5,47 @@ import re
 import subprocess
 from collections.abc import Iterator
 
+from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.doctor.access import check_access, runners
 from popbsmtp_wrap.doctor.finding import Finding
+from popbsmtp_wrap.lookup.files import search_path
 from popbsmtp_wrap.sources.launcher import is_launcher, source_path
 
 _TIMEOUT_S = 10
 _ADVICE = "paste what popbsmtp dovecot prints and reload Dovecot"
 
 
-def check_dovecot(config_path: str | None) -> Iterator[Finding]:
-    """Yield findings about the running configuration (doveconf -n), or that of *config_path*."""
-    command = ["doveconf", *(["-c", config_path] if config_path else []), "-n"]
+def check_dovecot(
+    settings: Settings, config_path: str, dovecot_config: str | None
+) -> Iterator[Finding]:
+    """Yield findings about the running configuration, or that of *dovecot_config*.
+
+    *config_path* is where *settings* come from.
+    """
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            env={**os.environ, "PATH": os.environ.get("PATH", "/bin:/usr/bin") + ":/usr/sbin"},
-        )
+        text = _doveconf(dovecot_config, "-n")
+        yield from _check_text(text)
+        internal_user = _doveconf(dovecot_config, "-h", "default_internal_user").strip()
+        for runner in dict.fromkeys(runners(text, internal_user)):
+            yield from check_access(settings, config_path, runner)
     except FileNotFoundError:
         yield Finding("warn", "no Dovecot here")
-        return
     except subprocess.TimeoutExpired:
         yield Finding("FAIL", f"doveconf gives no answer within {_TIMEOUT_S} s")
-        return
-    if done.returncode != 0:
-        trouble = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        yield Finding("FAIL", f"doveconf: {trouble}")
-        return
-    yield from _check_text(done.stdout)
+    except subprocess.CalledProcessError as error:
+        yield Finding("FAIL", (error.stderr.strip().splitlines() or ["doveconf: no message"])[-1])
+
+
+def _doveconf(config_path: str | None, *arguments: str) -> str:
+    """Return what doveconf(1) prints."""
+    return subprocess.run(
+        ["doveconf", *(["-c", config_path] if config_path else []), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=True,
+        env={**os.environ, "PATH": search_path()},
+    ).stdout
 
 
 def _check_text(text: str) -> Iterator[Finding]:
@@ -43,8 +54,9 @@ def _check_text(text: str) -> Iterator[Finding]:
     if not wrappers:
         yield Finding("FAIL", "Dovecot does not start popbsmtp-wrap", _ADVICE)
         return
-    for executable in wrappers:
-        yield from _check_executable(executable)
+    yield from dict.fromkeys(
+        finding for executable in wrappers for finding in _check_executable(executable)
+    )
     # 1.x names the wrapper in the protocol itself.
     if "script-login" not in " ".join(wrappers):
         return

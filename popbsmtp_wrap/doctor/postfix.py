@@ -22,7 +22,8 @@ def check_postfix(settings: Settings, directory: str) -> Iterator[Finding]:
         return
     try:
         yield from _check_files(settings, directory, version)
-        yield from _check_canary(settings, directory)
+        if os.path.exists(os.path.join(directory, postfix.map_name(settings))):
+            yield from _check_canary(settings, directory)
     except PopbsmtpError as error:
         yield Finding("FAIL", f"Postfix: {error}")
     yield from _check_restrictions(settings, directory, version)

@@ -1,0 +1,89 @@
+"""Whether the user that Dovecot runs the wrapper as may read what the wrapper needs."""
+
+import os
+import pwd
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from popbsmtp_wrap.config import DEFAULT_PATH, Settings
+from popbsmtp_wrap.doctor.finding import Finding
+from popbsmtp_wrap.store.files import path_of
+
+_SERVICE = re.compile(r"^service (\S+) \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Who runs the wrapper, and which configuration it reads."""
+
+    user: str
+    groups: tuple[str, ...]
+    config_path: str
+
+
+def runners(doveconf: str, internal_user: str) -> Iterator[Runner]:
+    """Yield whom each post-login service of *doveconf* (doveconf -n) runs the wrapper as."""
+    for _, body in _SERVICE.findall(doveconf):
+        executable = _value(body, "executable")
+        if "script-login" not in executable or "popbsmtp" not in executable:
+            continue
+        user = _value(body, "user") or "root"
+        words = executable.split(" ")
+        named = words.index("--config") + 1 if "--config" in words[:-1] else 0
+        yield Runner(
+            internal_user if user.startswith("$") else user,
+            tuple(_value(body, "extra_groups").replace(",", " ").split()),
+            words[named] if named else DEFAULT_PATH,
+        )
+
+
+def check_access(settings: Settings, config_path: str, runner: Runner) -> Iterator[Finding]:
+    """Yield findings on what *runner* cannot use. Only root can try it for another user."""
+    if os.path.abspath(runner.config_path) != os.path.abspath(config_path):
+        yield Finding(
+            "warn",
+            f"Dovecot's wrapper reads {runner.config_path}",
+            f"run: popbsmtp -c {runner.config_path} doctor",
+        )
+        return
+    try:
+        pwd.getpwnam(runner.user)
+    except KeyError:
+        yield Finding("FAIL", f"there is no user {runner.user}: no login works", "run: adduser")
+        return
+    if os.geteuid() != 0:
+        return
+    wanted = [(config_path, "-r"), (settings.database.password_file, "-r")]
+    if settings.database.dialect == "sqlite":
+        path = path_of(settings.database)
+        wanted += [(path, "-w"), (os.path.dirname(path), "-w")]
+    denied = [(path, how) for path, how in wanted if path and not _may(runner, path, how)]
+    for path, how in denied:
+        action = "read" if how == "-r" else "write"
+        yield Finding(
+            "FAIL",
+            f"{runner.user}, who runs the wrapper, may not {action} {path}",
+            f"run: chgrp {runner.user} {path}; chmod g+{how[1]} {path}",
+        )
+    if not denied:
+        yield Finding("ok", f"{runner.user}, who runs the wrapper, may use what it needs")
+
+
+def _may(runner: Runner, path: str, how: str) -> bool:
+    """Try it as the user, with the groups that Dovecot gives: none but these."""
+    account = pwd.getpwnam(runner.user)
+    done = subprocess.run(
+        ["test", how, path],
+        user=account.pw_uid,
+        group=account.pw_gid,
+        extra_groups=list(runner.groups),
+        check=False,
+    )
+    return done.returncode == 0
+
+
+def _value(body: str, name: str) -> str:
+    match = re.search(rf"^\s+{name} = (.*)$", body, re.MULTILINE)
+    return match[1].strip() if match else ""
