@@ -179,6 +179,8 @@ def ask_new_process(request: bytes, config: str, deadline: Deadline) -> tuple[st
         return ask(peer, request, deadline)
     except ConnectionError:
         return "NO", "the recording process ended without an answer"
+    finally:
+        peer.close()
 
 
 def ask(peer: _socket.socket, request: bytes, deadline: Deadline) -> tuple[str, str]:
@@ -246,10 +248,7 @@ def say(text: str) -> None:
 
 
 def _fill_standard_descriptors() -> None:
-    """Keep our own descriptors away from 0, 1 and 2 where those are closed.
-
-    The fillers close at exec, so the program finds them closed as we did.
-    """
+    """Keep our own descriptors away from 0, 1 and 2 where those are closed, until the exec."""
     try:
         while (null := posix.open("/dev/null", posix.O_RDWR)) <= 2:  # noqa: PLR2004 - stderr
             pass
