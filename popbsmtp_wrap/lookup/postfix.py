@@ -75,10 +75,9 @@ def map_files(settings: Settings, directory: str, version: Version = NEWEST) -> 
 
 _HEADER = "# Written by popbsmtp postfix. A value ends with its line: no comment may follow it.\n"
 _MYSQL_OPTIONS = f"""\
-# Written by popbsmtp postfix: how long Postfix's mysql map waits.
+# Written by popbsmtp postfix: how long Postfix's mysql map waits for a connection.
 [client]
 connect_timeout = {_CONNECT_S}
-read_timeout = {_CONNECT_S}
 """
 
 
@@ -153,6 +152,7 @@ def _pgsql_lines(account: Account) -> list[str]:
     hosts = [_pgsql_host(place, account.port or 5432) for place in account.places]
     return [
         *_hosts_lines(hosts or ["unix:"]),
+        "# libpq's connection string. Not in hosts: Postfix logs those.",
         "dbname = "
         + " ".join(f"{key}={_quoted(key, value)}" for key, value in words.items() if value),
     ]

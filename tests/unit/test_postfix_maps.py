@@ -206,7 +206,7 @@ def test_mysql_has_its_time_out_in_an_option_file_since_2_11(version):
     assert parameters["option_file"] == "/etc/postfix/popbsmtp-mysql.cnf"
     assert parameters["option_group"] == "client"
     option_file = files[names.index("popbsmtp-mysql.cnf")]
-    assert "[client]\nconnect_timeout = 2\nread_timeout = 2\n" in option_file.text
+    assert "[client]\nconnect_timeout = 2\n" in option_file.text
     assert not option_file.secret
 
 
