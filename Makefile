@@ -28,7 +28,7 @@ check: $(VENV)/developed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache --quiet
+	@$(BIN)/lint-imports --no-cache | tail -n 2
 	@$(BIN)/pytest -q tests/unit
 
 bench: servers $(VENV)/developed

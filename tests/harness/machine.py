@@ -100,7 +100,10 @@ class Machine:
         )
         end = f"to{other.pid}"
         subprocess.run(
-            f"ip link add {end} netns {self.pid} type veth peer name eth0 netns {other.pid}".split(),
+            [
+                *["ip", "link", "add", end, "netns", str(self.pid), "type", "veth"],
+                *["peer", "name", "eth0", "netns", str(other.pid)],
+            ],
             check=True,
         )
         self.run(f"ip link set {end} master br0 up")
