@@ -28,7 +28,7 @@ check: $(VENV)/developed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache | tail -n 2
+	@out=$$($(BIN)/lint-imports --no-cache) || { echo "$$out"; exit 1; }
 	@$(BIN)/pytest -q tests/unit
 
 bench: servers $(VENV)/developed
