@@ -4,7 +4,11 @@ A stopped server keeps its connections, and the kernel goes on accepting new one
 the server helps then. sqlite3 has a time-out of its own.
 """
 
+import contextlib
 import select
+import socket
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +18,7 @@ from sqlalchemy.engine import Engine
 def bound_waits(engine: Engine, connect_s: float, answer_s: float) -> None:
     """Make new connections of *engine* wait at most *connect_s*, then *answer_s* per answer."""
     if engine.dialect.driver == "psycopg2":
-        _bound_psycopg2(engine, answer_s)
+        _bound_psycopg2(engine, connect_s, answer_s)
     elif engine.dialect.driver == "pymysql":
         _bound_pymysql(engine, connect_s)
 
@@ -34,30 +38,73 @@ def _bound_pymysql(engine: Engine, connect_s: float) -> None:
         return connection
 
 
-def _bound_psycopg2(engine: Engine, answer_s: float) -> None:
+def _bound_psycopg2(engine: Engine, connect_s: float, answer_s: float) -> None:
     """Wait in Python: libpq waits for ever once connected."""
     import psycopg2
     from psycopg2 import extensions
 
-    def wait(connection: Any) -> None:
-        """See psycopg2's manual, "Support for coroutine libraries"."""
-        while True:
-            state = connection.poll()
-            if state == extensions.POLL_OK:
-                return
-            poll = select.poll()
-            poll.register(
-                connection.fileno(),
-                select.POLLIN if state == extensions.POLL_READ else select.POLLOUT,
-            )
-            if not poll.poll(answer_s * 1000):
-                raise psycopg2.OperationalError(f"no answer within {answer_s:g} s")
+    # There is one callback per process, so the limit travels with the connection.
+    extensions.set_wait_callback(_wait)
+
+    class Bounded(extensions.connection):
+        limit_s = connect_s
 
     @sa.event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
-        # Connecting stays libpq's: only its own loop knows connect_timeout and several hosts.
-        extensions.set_wait_callback(None)
-        try:
-            return psycopg2.connect(*args, **kwargs)
-        finally:
-            extensions.set_wait_callback(wait)
+        trouble = psycopg2.OperationalError("no host to connect to")
+        for place in _places(kwargs):
+            try:
+                connection = psycopg2.connect(*args, **place, connection_factory=Bounded)
+            except psycopg2.OperationalError as error:
+                trouble = error
+            else:
+                connection.limit_s = answer_s
+                return connection
+        raise trouble
+
+
+def _wait(connection: Any) -> None:
+    """Wait for *connection*, see psycopg2's manual, "Support for coroutine libraries".
+
+    Raise OperationalError after its limit_s; a connection that is not ours has none.
+    """
+    import psycopg2
+    from psycopg2 import extensions
+
+    limit_s: float | None = getattr(connection, "limit_s", None)
+    deadline = None if limit_s is None else time.monotonic() + limit_s
+    while True:
+        state = connection.poll()
+        if state == extensions.POLL_OK:
+            return
+        poll = select.poll()
+        poll.register(
+            connection.fileno(),
+            select.POLLIN if state == extensions.POLL_READ else select.POLLOUT,
+        )
+        left_s = None if deadline is None else max(0, deadline - time.monotonic())
+        if not poll.poll(None if left_s is None else left_s * 1000):
+            raise psycopg2.OperationalError(f"no answer within {limit_s:g} s")
+
+
+def _places(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield *arguments* for one address at a time.
+
+    libpq goes on from an address that is silent to the next only where it does the waiting.
+    """
+    hosts = str(arguments.get("host") or "").split(",")
+    ports = str(arguments.get("port") or "").split(",")
+    for number, host in enumerate(hosts):
+        place = dict(arguments)
+        if len(hosts) > 1:
+            place["host"] = host
+            place["port"] = ports[number] if len(ports) == len(hosts) else ports[0]
+        found: list[Any] = []
+        if host and not host.startswith("/") and "hostaddr" not in arguments:
+            # A name that does not resolve is libpq's to report.
+            with contextlib.suppress(OSError):
+                found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        for address in dict.fromkeys(entry[4][0] for entry in found):
+            yield {**place, "hostaddr": address}
+        if not found:
+            yield place

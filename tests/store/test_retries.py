@@ -1,6 +1,7 @@
 """Deadlocks, lock time-outs and lost connections are tried again, within bounds."""
 
 import contextlib
+import socket
 import threading
 import time
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import logins
-from popbsmtp_wrap.store.engine import retrying
+from popbsmtp_wrap.store.engine import ping, retrying
 from tests.store.places import ADDRESS, GRACE_S, OTHER
 
 
@@ -179,3 +180,57 @@ def test_standstill_of_the_network_is_not_tried_for_ever(server_place):
     finally:
         server_place.server.resume()
     logins.record(store, Login(ADDRESS))
+
+
+def test_threads_with_stores_of_their_own_do_not_disturb_each_other(server_place):
+    server_place.created()
+    problems = []
+
+    def record(number):
+        store = server_place.store(answer_s=20)
+        for turn in range(15):
+            try:
+                logins.record(store, Login(f"10.0.{number}.{turn}"))
+            except StoreUnavailableError as error:
+                problems.append(error)
+
+    threads = [threading.Thread(target=record, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not problems
+    assert len(server_place.addresses()) == 90
+
+
+def test_store_changes_nothing_for_other_connections_of_the_process(postgres_place):
+    logins.record(postgres_place.created(answer_s=0.2), Login(ADDRESS))
+    assert postgres_place.sql("SELECT pg_sleep(0.5), 1")[0][1] == 1
+
+
+def test_answer_that_takes_too_long_is_given_up(server_place):
+    server_place.created()
+    store = server_place.store(answer_s=1)
+    seconds = {"postgresql": "pg_sleep(4)", "mysql": "SLEEP(4)"}[server_place.kind]
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        retrying(store, lambda connection: connection.exec_driver_sql(f"SELECT {seconds}"))
+    assert 0.9 < time.monotonic() - started < 2.5
+
+
+def test_silent_first_host_is_passed_over(postgres_place):
+    postgres_place.created()
+    server = postgres_place.server
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hosts = f"127.0.0.1:{silent.getsockname()[1]}&host=127.0.0.1:{server.port}"
+        url = f"postgresql://postgres:{server.password}@/{postgres_place.name}?host={hosts}"
+        logins.record(postgres_place.store(url=url, connect_timeout=0.5), Login(ADDRESS))
+    assert postgres_place.addresses() == [ADDRESS]
+
+
+def test_name_with_several_addresses_is_reached(postgres_place):
+    postgres_place.created()
+    url = postgres_place.database.url.replace("127.0.0.1", "localhost")
+    logins.record(postgres_place.store(url=url), Login(ADDRESS))
+    with pytest.raises(StoreUnavailableError, match=r"no-such-host\.invalid"):
+        ping(postgres_place.store(url=url.replace("localhost", "no-such-host.invalid")))

@@ -1,5 +1,6 @@
 """What PostgreSQL does its own way."""
 
+from math import ceil
 from typing import Any
 
 import sqlalchemy as sa
@@ -61,9 +62,9 @@ class PostgreSQL(Dialect):
         return sa.cast(sa.func.floor(sa.extract("epoch", column)), sa.BigInteger)
 
     def connect_arguments(self, url: URL, connect_s: float, answer_s: float) -> dict[str, Any]:
-        # libpq takes whole seconds, and 2 at least.
         return {
-            "connect_timeout": max(2, round(connect_s)),
+            # For other drivers than psycopg2, see waiting.py. Whole seconds, 2 at least.
+            "connect_timeout": max(2, ceil(connect_s)),
             "application_name": "popbsmtp",
             "client_encoding": "utf8",
         }
