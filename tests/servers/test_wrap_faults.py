@@ -103,6 +103,25 @@ def test_broken_configuration_is_named(path, kind):
     wait_until(lambda: not recording_processes(config), 5, "the recording process to end")
 
 
+def test_configuration_may_be_named_relative_to_the_directory(place):
+    command = [launcher(), "--wait", "30", "--config", place.config.name, *GREETING]
+    assert session(command, LOGIN, cwd=place.base).lines == []
+    assert place.rows() == RECORDED
+
+
+def test_program_runs_in_a_directory_that_was_removed(place, path):
+    """A user's home may be gone; with an absolute name the login is recorded all the same."""
+    gone = path / "home"
+    gone.mkdir()
+    ended = session(place.command(*GREETING), LOGIN, cwd=gone, prepare=gone.rmdir)
+    assert ended.lines == []
+    assert place.rows() == RECORDED
+    gone.mkdir()
+    command = [launcher(), "--config", "popbsmtp.toml", *GREETING]
+    (line,) = session(command, LOGIN, cwd=gone, prepare=gone.rmdir).lines
+    assert "not recorded: no recording process: " in line
+
+
 def test_program_waits_two_seconds_at_most_for_a_configuration_that_never_comes(path):
     config = path / "popbsmtp.toml"
     os.mkfifo(config)

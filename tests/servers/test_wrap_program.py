@@ -85,6 +85,7 @@ def test_environment_is_passed_on_byte_for_byte(place, tmp_path, locale):
     assert len(place.rows()) == 1
 
 
+@pytest.mark.slow
 def test_arguments_survive_every_character_set(place, tmp_path):
     """Python decodes by the C library's tables and encodes by its own, and they differ."""
     arguments = [b"a\xa3\xa4\xe4\\\x81~\xff\x8f\xa2\xb7", b"\x80", b"", b"\xe4\xb8\x80", b"--"]
