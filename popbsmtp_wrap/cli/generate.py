@@ -10,12 +10,15 @@ import click
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.cli.context import ADDRESS, Invocation, pass_invocation
+from popbsmtp_wrap.doctor.access import Runner, check_access
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.lookup import files
 from popbsmtp_wrap.lookup import postfix as lookup
 from popbsmtp_wrap.sources import dovecot as source
 from popbsmtp_wrap.sources import launcher
 
+# default_internal_user, unless somebody has changed it.
+DOVECOT_USER = "dovecot"
 POSTFIX_DIRECTORY = "/etc/postfix"
 
 
@@ -133,9 +136,18 @@ def dovecot(
     group = ""
     if settings.database.dialect == "sqlite" and _exists(grp.getgrnam, "postfix"):
         group = "postfix"
-    click.echo(
-        source.configuration(version, command, options, user or _user(version), group), nl=False
-    )
+    runs_as = user or _user(version)
+    click.echo(source.configuration(version, command, options, runs_as, group), nl=False)
+    if version != "1":
+        _warn_of_access(settings, os.path.abspath(invocation.config_path), runs_as, group)
+
+
+def _warn_of_access(settings: config.Settings, path: str, user: str, group: str) -> None:
+    """Say what the wrapper will not be able to use, as far as this machine can tell."""
+    runner = Runner(DOVECOT_USER if user.startswith("$") else user, (group,) if group else (), path)
+    for finding in check_access(settings, path, runner):
+        if finding.level != "ok":
+            click.echo(f"popbsmtp: {finding.what}; {finding.advice}", err=True)
 
 
 def _user(version: str) -> str:

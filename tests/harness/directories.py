@@ -9,13 +9,13 @@ from pathlib import Path
 from . import lifetime
 
 
-def public_directory() -> Path:
+def public_directory(name: str = "") -> Path:
     """Return a new directory with a short path, mode 0755, removed when the tests are over.
 
     Short because a unix socket's path ends at 107 bytes. Unlike pytest's tmp_path it stays
     reachable for other users: every new pytest run sets /tmp/pytest-of-root back to 0700.
     """
-    path = Path(tempfile.mkdtemp(prefix="pbs", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix=f"pbs{name}", dir="/tmp"))
     path.chmod(0o755)
     lifetime.remove_at_end(path)
     return path
@@ -33,16 +33,6 @@ def make_traversable(path: Path) -> None:
         if Path("/tmp") not in directory.parents:
             raise PermissionError(f"{directory} is closed for other users; choose a path in /tmp")
         directory.chmod(mode & 0o7777 | 0o011)
-
-
-def new_directory(base: Path, name: str) -> Path:
-    """Return a new directory base/NAME-…, reachable by everyone, removed after the tests."""
-    base.mkdir(parents=True, exist_ok=True)
-    make_traversable(base)
-    path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
-    path.chmod(0o755)
-    lifetime.remove_at_end(path)
-    return path
 
 
 class Template:

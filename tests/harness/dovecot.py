@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from . import reaper
-from .directories import public_directory, write
+from .directories import write
 from .ports import HOSTS, free_port, listening
 from .process import ENVIRONMENT, Server, wait_until
 
@@ -83,7 +83,7 @@ class Dovecot(Server):
         self.imap_port = free_port()
         self.pop3_port = free_port()
         self.configuration = self.home / "dovecot.conf"
-        self.base_dir = public_directory() / "run"
+        self.base_dir = self.home / "run"
         self._users = users
         self._text = f"{postlogin}\n{extra}\n"
 

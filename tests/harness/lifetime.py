@@ -13,9 +13,9 @@ from pathlib import Path
 
 from . import reaper
 
-_owner = os.getpid()
 _reaper: subprocess.Popen[str] | None = None
 _stops: dict[int, Callable[[], None]] = {}
+_parents: list[subprocess.Popen[str]] = []
 
 
 def watch(root: reaper.Process, stop: Callable[[], None]) -> None:
@@ -55,8 +55,7 @@ def _tell(line: str) -> None:
 
 @atexit.register
 def _end() -> None:
-    # A forked child that leaves through sys.exit() must not end its parent's servers.
-    if _reaper is None or os.getpid() != _owner:
+    if _reaper is None:
         return
     for stop in reversed(list(_stops.values())):
         try:
@@ -66,3 +65,18 @@ def _end() -> None:
     assert _reaper.stdin is not None
     _reaper.stdin.close()
     _reaper.wait(timeout=60)
+
+
+def _let_go() -> None:
+    # A forked child neither ends its parent's servers when it exits nor keeps the pipe open.
+    global _reaper  # noqa: PLW0603 - one reaper per test process
+    _stops.clear()
+    if _reaper is not None:
+        assert _reaper.stdin is not None
+        _reaper.stdin.close()
+        # Kept, or Popen would warn of a process that is still running.
+        _parents.append(_reaper)
+        _reaper = None
+
+
+os.register_at_fork(after_in_child=_let_go)

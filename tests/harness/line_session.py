@@ -25,6 +25,7 @@ class LineSession:
 
     # A whole line that may come before the reply that is waited for.
     untagged: ClassVar[re.Pattern[bytes]]
+    greets: ClassVar[bytes]
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
         self.unexpected = b""
@@ -33,6 +34,11 @@ class LineSession:
         self._socket = socket.create_connection((host, port), timeout=timeout_s)
         self._timeout_s = timeout_s
         self._buffer = b""
+        try:
+            self.greeting = self.reply(self.greets)
+        except BaseException:
+            self.close()
+            raise
 
     def send(self, line: str) -> None:
         """Send *line* with CRLF."""

@@ -30,11 +30,11 @@ class ImapSession(LineSession):
     untagged = re.compile(
         rb"\* (?:\d+ [A-Z]+|(?:OK|NO|BAD|BYE|CAPABILITY|FLAGS|ID|LIST|STATUS)\b)[^\r\n]*\r\n"
     )
+    greets = rb"\* OK"
 
     def __init__(self, host: str, port: int, timeout_s: float) -> None:
-        super().__init__(host, port, timeout_s)
         self._count = 0
-        self.greeting = self.reply(rb"\* OK")
+        super().__init__(host, port, timeout_s)
 
     def command(self, line: str) -> str:
         """Return the tagged reply to *line*, without its tag."""
@@ -85,10 +85,7 @@ class Pop3Session(LineSession):
     """A POP3 connection (RFC 1939)."""
 
     untagged = re.compile(rb"(?!)")
-
-    def __init__(self, host: str, port: int, timeout_s: float) -> None:
-        super().__init__(host, port, timeout_s)
-        self.greeting = self.reply(rb"\+OK|-ERR")
+    greets = rb"\+OK|-ERR"
 
     def command(self, line: str) -> str:
         """Return the one line of reply to *line*."""

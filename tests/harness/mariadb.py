@@ -10,7 +10,7 @@ import pymysql
 from pymysql.cursors import DictCursor
 
 from .database import Database
-from .directories import give, public_directory, write
+from .directories import give, write
 from .mariadb_data import LOG_FILE_SIZE, TEMPLATE
 from .ports import HOSTS, free_port
 from .process import PASSWORD, wait_until
@@ -53,7 +53,7 @@ class MariaDB(Database):
         super().__init__(base)
         self.data = self.home / "data"
         self.port = free_port()
-        self.socket = public_directory() / "mysqld.sock"
+        self.socket = self.home / "mysqld.sock"
         self.server_id = next(_server_ids)
         self._settings = settings
         self._primary = replica_of
@@ -63,7 +63,6 @@ class MariaDB(Database):
 
     def prepare(self) -> None:
         give(self.home, "mysql", mode=0o755)
-        give(self.socket.parent, "mysql", mode=0o755)
         TEMPLATE.copy_to(self.data)
         own = {
             "datadir": str(self.data),

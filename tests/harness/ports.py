@@ -8,7 +8,6 @@ HOSTS = ("127.0.0.1", "::1")
 
 # Below net.ipv4.ip_local_port_range (32768 up): no outgoing connection takes a port from there.
 _PORTS = range(20000, 32000)
-_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
@@ -27,7 +26,8 @@ def free_port() -> int:
         except OSError:
             claim.close()
             continue
-        _claims.append(claim)
+        # Never closed: the claim ends with the process, and silently.
+        claim.detach()
         return port
     raise RuntimeError(f"no free port in {_PORTS}")
 

@@ -142,7 +142,8 @@ class Postfix(Server):
         return ["/usr/lib/postfix/sbin/master", "-c", str(self.config_directory), "-s"]
 
     def is_ready(self) -> bool:
-        return listening(self.port)
+        # It listens first; a SIGHUP that comes before its handler would end it.
+        return listening(self.port) and reaper.catches(self.root, signal.SIGHUP)
 
     def reload(self) -> None:
         """Return when the next connection will meet the new configuration.

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg2
 
 from .database import Database
-from .directories import Template, give, public_directory, write
+from .directories import Template, give, write
 from .ports import HOSTS, free_port
 from .process import PASSWORD, run, wait_until
 
@@ -88,7 +88,7 @@ class Postgres(Database):
         super().__init__(base)
         self.data = self.home / "data"
         self.port = free_port()
-        self.socket_dir = public_directory()
+        self.socket_dir = self.home
         self._settings = _SETTINGS | dict(settings)
         self._primary = standby_of
         self._mark = 0
@@ -107,7 +107,6 @@ class Postgres(Database):
                 user="postgres",
             )
         own = {"port": str(self.port), "unix_socket_directories": str(self.socket_dir)}
-        give(self.socket_dir, "postgres", mode=0o755)
         lines = (f"{key} = {_quoted(value)}\n" for key, value in (self._settings | own).items())
         write(self.data / "harness.conf", "".join(lines), owner="postgres")
 

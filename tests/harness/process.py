@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from . import lifetime, reaper
-from .directories import new_directory
+from .directories import make_traversable, public_directory
 from .ports import free_port
 
 __all__ = [
@@ -66,7 +66,10 @@ class Server(ABC):
     """A server in a process group of its own; a context manager that starts and stops it.
 
     Nothing is created before start(). After stop() or kill(), start() goes on with the same data
-    and ports. Everything it leaves is removed at the end of the test run, but not its log.
+    and ports. What it leaves is removed at the end of the test run, but not its log in *base*.
+
+    Its files are in *home*, below /tmp rather than *base*: another pytest run that begins closes
+    /tmp/pytest-of-root for the users that the servers run as.
     """
 
     name: str
@@ -76,7 +79,9 @@ class Server(ABC):
     stop_timeout_s = 10.0
 
     def __init__(self, base: Path) -> None:
-        self.home = new_directory(base, self.name)
+        base.mkdir(parents=True, exist_ok=True)
+        make_traversable(base)
+        self.home = public_directory(f"-{self.name}-")
         self.log_path = base / f"{self.home.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._root: reaper.Process | None = None

@@ -44,6 +44,18 @@ def alive(before: Process) -> bool:
     return now is not None and now.start == before.start and now.state not in "ZX"
 
 
+def catches(one: Process, number: int) -> bool:
+    """Tell whether the process has a handler for this signal; proc(5), SigCgt."""
+    with (
+        contextlib.suppress(FileNotFoundError, ProcessLookupError),
+        open(f"/proc/{one.pid}/status") as status,
+    ):
+        for line in status:
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+    return False
+
+
 def tree(root: Process) -> list[Process]:
     """Return the living processes below *root*, itself first, as far as it still lives.
 
