@@ -74,14 +74,14 @@ def cron_command(host):
 def test_guide_b_one_machine_with_mariadb():
     with machine(IPV4, IPV6, SERVER4, SERVER6, "198.51.100.8") as host:
         host.run("service mariadb start")
-        blocks = readme.guide("mariadb")
-        for block in blocks[:4]:
+        *database, servers, check = readme.guide("mariadb")
+        for block in database:
             output = follow(host, block)
         assert output.endswith("table popbsmtp is right\n")
         prepare_dovecot(host)
         prepare_postfix(host)
-        follow(host, blocks[4])
-        checked = follow(host, blocks[5])
+        follow(host, servers)
+        checked = follow(host, check)
         assert "FAIL" not in checked
         assert checked.endswith("not logged in yet\n")
         relays_after_login_only(Client(host, IPV4, SERVER4), Client(host, IPV6, SERVER6), host)
