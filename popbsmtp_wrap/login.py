@@ -46,9 +46,17 @@ def make_login(
 
 def _name(value: str | bytes | None, longest: int) -> str | None:
     """Return *value* as printable text of at most *longest* characters, None for nothing."""
-    if isinstance(value, str):
-        value = value.encode("utf-8", "surrogateescape")
-    text = (value or b"").decode("utf-8", "backslashreplace")
+    text = (_bytes(value) if isinstance(value, str) else value or b"").decode(
+        "utf-8", "backslashreplace"
+    )
     if not text.isprintable():
         text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text[:longest] or None
+
+
+def _bytes(value: str) -> bytes:
+    try:
+        # The bytes that Python's argv and environment hide in surrogates (PEP 383).
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "backslashreplace")

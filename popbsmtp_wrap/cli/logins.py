@@ -16,6 +16,9 @@ from popbsmtp_wrap.errors import PopbsmtpError, SchemaError
 from popbsmtp_wrap.login import make_login
 from popbsmtp_wrap.networks import why_ignored
 
+# What RFC 3339 can write of the times that an old table may hold: years 1 to 9999.
+_FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
+
 
 @click.command()
 @click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
@@ -145,7 +148,8 @@ def _utc(seconds: int | None) -> str | None:
     """Return Unix *seconds* as RFC 3339 in UTC."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    shown = min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
+    return datetime.fromtimestamp(shown, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _left(remaining_s: int) -> str:

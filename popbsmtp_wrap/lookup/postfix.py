@@ -9,8 +9,7 @@ from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError
-from popbsmtp_wrap.lookup.account import Account, Place
-from popbsmtp_wrap.lookup.account import postfix_account as postfix_account  # noqa: PLC0414 - the doctor takes it from here
+from popbsmtp_wrap.lookup.account import Account, Place, postfix_account
 from popbsmtp_wrap.store.files import path_of
 from popbsmtp_wrap.store.query import lookup_query
 

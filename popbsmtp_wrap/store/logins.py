@@ -65,7 +65,7 @@ def upsert(store: Store, logins: Sequence[Login]) -> Executable:
     keeps = sa.and_(
         store.last_seen > new[database.last_seen_column],
         # Not now(): that is the clock before this statement waited for another one's row.
-        store.last_seen <= dialect.ago(-AHEAD_S),
+        store.last_seen <= dialect.ahead(AHEAD_S),
     )
     # last_seen comes last: MySQL assigns from left to right and sees what it has assigned.
     names = [database.user_column, database.service_column, database.last_seen_column]

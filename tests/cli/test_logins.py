@@ -75,6 +75,17 @@ def test_list_json_is_an_array_of_the_promised_keys(toolkit):
     assert entry["first_seen"].endswith("Z")
 
 
+def test_a_time_that_no_calendar_has_does_not_break_the_list(toolkit):
+    toolkit("record", CLIENT)
+    toolkit("record", "198.51.100.8")
+    toolkit.age(CLIENT, -(10**15))
+    toolkit.age("198.51.100.8", 10**15)
+    first, second = json.loads(toolkit("list", "--json").out)
+    assert first["last_seen"] == "9999-12-31T23:59:59Z"
+    assert second["last_seen"] == "0001-01-01T00:00:00Z"
+    assert toolkit("check", CLIENT).status == 1
+
+
 def test_revoke_takes_the_right_away_until_the_next_login(toolkit):
     for address in (CLIENT, "198.51.100.8", "198.51.100.9"):
         toolkit("record", address)

@@ -92,3 +92,8 @@ def test_login_itself_takes_nothing_but_canonical_addresses(text):
 def test_login_cannot_be_in_the_future():
     with pytest.raises(ValueError, match="in the future"):
         Login(ADDRESS, age_s=-1)
+
+
+def test_a_surrogate_that_hides_no_byte_is_escaped():
+    assert make_login("192.0.2.1", "a\ud800b", None).user == "a\\ud800b"
+    assert make_login("192.0.2.1", "a\udcffb", None).user == "a\\xffb"

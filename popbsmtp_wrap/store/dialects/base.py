@@ -9,9 +9,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.errors import (
-    PopbsmtpError,
-)
+from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
 
 # Longest text of an IPv6 address, INET6_ADDRSTRLEN - 1.
@@ -71,6 +69,10 @@ class Dialect:
         """Return the time *seconds* ago by the database's clock."""
         raise NotImplementedError
 
+    def ahead(self, seconds: int) -> Any:
+        """Return the time in *seconds* by the database's clock."""
+        return self.ago(-seconds)
+
     def age_s(self, column: Any) -> Any:
         """Return how long ago *column* was, in whole seconds, rounded up."""
         raise NotImplementedError
@@ -85,7 +87,7 @@ class Dialect:
         A time more than a minute ahead is no login: the clock was wrong, or somebody wrote a
         local time into a column that holds none.
         """
-        return sa.and_(column >= self.ago(grace_s), column <= self.ago(-AHEAD_S))
+        return sa.and_(column >= self.ago(grace_s), column <= self.ahead(AHEAD_S))
 
     def is_ipv4(self, key: Any) -> Any:
         """Return the condition that *key* is written like a dotted quad."""

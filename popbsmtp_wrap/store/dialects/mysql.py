@@ -62,7 +62,9 @@ class MySQL(Dialect):
 
     def age_s(self, column: Any) -> Any:
         # Of a TIMESTAMP column this is the number inside, whatever the session's zone.
-        return sa.func.unix_timestamp() - sa.func.unix_timestamp(column)
+        # MySQL's is unsigned, and an unsigned difference below 0 is an error there.
+        now, then = sa.func.unix_timestamp(), sa.func.unix_timestamp(column)
+        return sa.cast(now, mysql.BIGINT) - sa.cast(then, mysql.BIGINT)
 
     def epoch(self, column: Any) -> Any:
         return sa.func.unix_timestamp(column)
@@ -70,7 +72,8 @@ class MySQL(Dialect):
     def fresh(self, column: Any, grace_s: int) -> Any:
         # Not NOW(): in the hour that a zone repeats in autumn it names two moments, and Postfix's
         # session has the server's zone.
-        return self.age_s(column).between(-AHEAD_S, grace_s)
+        now = sa.func.unix_timestamp()
+        return sa.func.unix_timestamp(column).between(now - grace_s, now + AHEAD_S)
 
     def is_ipv4(self, key: Any) -> Any:
         return key.op("REGEXP")(sa.literal_column(IPV4_PATTERN))

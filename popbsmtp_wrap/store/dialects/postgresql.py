@@ -51,6 +51,9 @@ class PostgreSQL(Dialect):
             return sa.func.now() - sa.literal_column(f"interval '{seconds} seconds'")
         return sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds, type_=sa.Interval)
 
+    def ahead(self, seconds: int) -> Any:
+        return sa.func.now() + sa.literal_column(f"interval '{seconds} seconds'")
+
     def is_ipv4(self, key: Any) -> Any:
         return key.op("~")(sa.literal_column(IPV4_PATTERN))
 

@@ -41,6 +41,9 @@ class SQLite(Dialect):
     def ago(self, seconds: Any) -> Any:
         return self.now() - seconds
 
+    def ahead(self, seconds: int) -> Any:
+        return self.now() + seconds
+
     def age_s(self, column: Any) -> Any:
         return self.now() - column
 
