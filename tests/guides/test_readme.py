@@ -12,9 +12,8 @@ import pytest
 
 from tests.guides import readme
 from tests.guides.mail import Client, prepare_dovecot, prepare_postfix
-from tests.harness.machine import machine
+from tests.harness.machine import REPOSITORY, machine
 
-REPOSITORY = str(readme.README.parent)
 pytestmark = pytest.mark.slow
 
 IPV4, IPV6 = "198.51.100.7", "2001:db8::7"
@@ -26,7 +25,7 @@ def follow(host, block):
     lines = block.replace("\\\n", " ").splitlines(keepends=True)
     output = ""
     for outside, part in groupby(lines, lambda line: bool(re.match("apt-get|make install", line))):
-        output += host.run("".join(part), cwd=REPOSITORY, outside_network=outside)
+        output += host.run("".join(part), cwd=str(REPOSITORY), outside_network=outside)
     return output
 
 

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+REPOSITORY = Path(__file__).parent.parent.parent.resolve()
+
 _START = r"""
 set -e
 mount -t tmpfs tmpfs "$1"
@@ -21,7 +23,10 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/r
 mount -t proc proc "$1/root/proc"
 mount --rbind /dev "$1/root/dev"
 mount -t tmpfs tmpfs "$1/root/run"
-mount -t tmpfs -o mode=1777 tmpfs "$1/root/tmp"
+# Where the repository is on a file system of its own, the first overlay shows an empty directory.
+mkdir -p "$1/upper-repository" "$1/work-repository" "$1/root$2"
+mount -t overlay overlay \
+    -o "lowerdir=$2,upperdir=$1/upper-repository,workdir=$1/work-repository" "$1/root$2"
 ip link set lo up
 echo ready
 exec sleep infinity
@@ -36,7 +41,7 @@ class Machine:
         self._process = subprocess.Popen(
             [
                 *["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"],
-                *["sh", "-c", _START, "sh", str(self.root)],
+                *["sh", "-c", _START, "sh", str(self.root), str(REPOSITORY)],
             ],
             stdout=subprocess.PIPE,
             text=True,
