@@ -1,0 +1,3 @@
+#!/bin/sh
+# The least that a post-login script can do.
+exec "$@"

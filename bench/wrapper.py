@@ -1,0 +1,114 @@
+"""popbsmtp-wrap with direct recording against the classic scripts and against nothing.
+
+Wall time ends with PROGRAM. CPU time is user and system of all processes that the login started,
+the detached recording process included; the database server's is not in it.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from bench.databases import TITLES, Place, Servers
+from bench.figures import Cell, interleaved, median, ms, print_table
+from bench.meter import Cost, Meter
+from bench.programs import CLASSIC, PROGRAM, WRAPPER, launcher_interpreter, login_environment
+from bench.stub_recorder import StubRecorder
+from tests.harness.directories import write
+
+ROUNDS = 15
+_EXEC = f"import posix; posix.execv({PROGRAM!r}, [{PROGRAM!r}])"
+_BASES = ("python3 -I -S, exec", "sh + mysql", "sh + psql")
+
+
+def main(servers: Servers) -> None:
+    """Print wall and CPU of each program as ratios to _BASES."""
+    places = {kind: servers.place(kind) for kind in TITLES}
+    stub_path = servers.base / "stub.sock"
+    commands = {
+        "python3 -I -S, exec": [launcher_interpreter(), "-I", "-S", "-c", _EXEC],
+        "sh + mysql": [str(CLASSIC / "mysql.sh"), PROGRAM],
+        "sh + mysql, unix socket": [str(CLASSIC / "mysql.sh"), PROGRAM],
+        "sh + psql": [str(CLASSIC / "psql.sh"), PROGRAM],
+        "ours, stub recorder": [WRAPPER, "--socket", str(stub_path), PROGRAM],
+    }
+    for kind, place in places.items():
+        commands[f"ours, {TITLES[kind]}"] = [WRAPPER, "--config", place.conf, PROGRAM]
+    for kind, place in places.items():
+        waitless = [WRAPPER, "--config", place.conf, "--wait", "0", PROGRAM]
+        commands[f"ours, {TITLES[kind]}, --wait 0"] = waitless
+    more = classic_environments(servers, places)
+
+    def run(name: str) -> Cost:
+        return meter.cost(commands[name], login_environment(**more.get(name, {})))
+
+    with Meter() as meter, StubRecorder(stub_path) as stub:
+        costs = interleaved({name: partial(run, name) for name in commands}, ROUNDS)
+    expect_rows(places, stub)
+    header = (
+        "process",
+        *(f"{kind} / {name}" for kind in ("wall", "CPU") for name in ("exec", "mysql", "psql")),
+        "n",
+        "medians, for the record",
+    )
+    rows = [row(name, costs) for name in commands]
+    print_table("wrapper: one login, whole process", header, rows)
+
+
+def classic_environments(servers: Servers, places: dict[str, Place]) -> dict[str, dict[str, str]]:
+    """Return what the classic scripts need in their environment; create their tables."""
+    mariadb, postgres = servers.mariadb, servers.postgres
+    table = "CREATE TABLE classic (address varchar(39) PRIMARY KEY, last_seen datetime)"
+    for kind in ("mariadb", "mariadb-socket"):
+        places[kind].sql(table)
+    places["postgresql"].sql("CREATE TABLE auth (host text PRIMARY KEY, accessed timestamp)")
+
+    def options(kind: str, where: str) -> dict[str, str]:
+        text = (
+            f"[client]\n{where}\nuser = {mariadb.superuser}\npassword = {mariadb.password}\n"
+            f"[mysql]\ndatabase = {places[kind].name}\n"
+        )
+        return {"CLASSIC_MYSQL": str(_private(servers.base / f"{kind}.cnf", text))}
+
+    return {
+        "sh + mysql": options(
+            "mariadb", f"protocol = tcp\nhost = {mariadb.host}\nport = {mariadb.port}"
+        ),
+        "sh + mysql, unix socket": options("mariadb-socket", f"socket = {mariadb.socket}"),
+        "sh + psql": {
+            "PGHOST": postgres.host,
+            "PGPORT": str(postgres.port),
+            "PGDATABASE": places["postgresql"].name,
+            "PGUSER": postgres.superuser,
+            "PGPASSWORD": postgres.password,
+        },
+    }
+
+
+def _private(path: Path, text: str) -> Path:
+    return write(path, text, mode=0o600)
+
+
+def expect_rows(places: dict[str, Place], stub: StubRecorder) -> None:
+    """Raise RuntimeError unless every run has left its row: a failed one is fast."""
+    runs = ROUNDS + 1
+    found = {f"ours, {kind}": place.count() for kind, place in places.items()}
+    wanted = dict.fromkeys(found, 2 * runs)
+    for kind, table in (("mariadb", "classic"), ("mariadb-socket", "classic")):
+        found[f"classic, {kind}"] = places[kind].count(table)
+    found["classic, postgresql"] = places["postgresql"].count("auth")
+    found["stub"] = stub.answered
+    wanted |= dict.fromkeys(found.keys() - wanted.keys(), runs)
+    if found != wanted:
+        raise RuntimeError(f"rows: {found}, expected {wanted}")
+
+
+def row(name: str, costs: dict[str, list[Cost]]) -> tuple[Cell, ...]:
+    """Return the table's row for *name*."""
+    wall = {n: median(c.wall for c in found) for n, found in costs.items()}
+    cpu = {n: median(c.cpu for c in found) for n, found in costs.items()}
+    return (
+        name,
+        *(wall[name] / wall[base] for base in _BASES),
+        *(cpu[name] / cpu[base] for base in _BASES),
+        len(costs[name]),
+        f"{ms(wall[name])} ms, CPU {ms(cpu[name])} ms",
+    )
