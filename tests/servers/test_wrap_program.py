@@ -217,7 +217,9 @@ def test_signals_are_inherited_and_sigpipe_is_at_its_default(place, ignored, pip
         restore_signals=False,
     )
     status = dict(line.split(":\t", 1) for line in ended.stdout.decode().splitlines())
-    assert int(status["SigIgn"], 16) == sum(1 << number - 1 for number in ignored)
+    # Without 32 and above: glibc's posix_spawn, and so make, ignores those that are its own.
+    standard = int(status["SigIgn"], 16) & 0x7FFFFFFF
+    assert standard == sum(1 << number - 1 for number in ignored)
     assert int(status["SigCgt"], 16) == 0
     assert ended.lines == []
     assert len(place.rows()) == 1
