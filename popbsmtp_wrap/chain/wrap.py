@@ -10,7 +10,7 @@ PROGRAM cannot be executed; 64 (EX_USAGE) without PROGRAM. The login goes to the
 when one listens there, otherwise to a process beside this one (beside.py).
 """
 
-# posix and _socket, not os and socket: saves 2 and 6 of 10 ms per login (bench/startup.py).
+# posix and _socket, not os and socket: saves 1 and 6 of 12 ms per login (bench/startup.py).
 import _signal  # type: ignore[import-not-found]  # typeshed has signal alone
 import _socket
 import errno

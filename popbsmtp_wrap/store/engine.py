@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from popbsmtp_wrap.config import Database, masked, read_password
 from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, StoreUnavailableError
-from popbsmtp_wrap.store.dialects import BY_NAME, Dialect
+from popbsmtp_wrap.store.dialects import Dialect, dialect_named
 from popbsmtp_wrap.store.schema import build_table
 from popbsmtp_wrap.store.waiting import bound_waits
 
@@ -50,7 +50,7 @@ def open_store(database: Database, answer_s: float | None = None) -> Store:
     Every answer of the database is waited for *answer_s* seconds, by default as long as for a
     connection. Raise ConfigError for a URL, driver or password file that cannot work.
     """
-    dialect = BY_NAME[database.dialect]
+    dialect = dialect_named(database.dialect)
     answer_s = answer_s or database.connect_timeout
     url = database_url(database, dialect)
     arguments = dialect.connect_arguments(url, database.connect_timeout, answer_s)

@@ -17,8 +17,6 @@ from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.dialects.base import AHEAD_S
 from popbsmtp_wrap.store.engine import Store, retrying, transaction
 
-# A batch this size commits in about 10 ms on a small machine (bench/expire.py).
-EXPIRE_BATCH = 1000
 # What the narrow columns of an old script take: varchar(20) for a user, imap and pop3.
 _SHORT_USER = 20
 _SHORT_SERVICE = 4
@@ -178,10 +176,11 @@ def expire(store: Store, grace_s: int) -> int:
     Safe beside logins and other expirers: a row that a login refreshes meanwhile stays, because
     the DELETE asks for its age again. It names its rows instead of a LIMIT, which statement-based
     replication calls unsafe. Rows stay locked for one small batch only, and between batches the
-    others get as much time as a batch took.
+    others get their time.
     """
     is_old = store.last_seen < store.dialect.ago(grace_s)
-    oldest = sa.select(store.address).where(is_old).order_by(store.last_seen).limit(EXPIRE_BATCH)
+    size = store.dialect.expire_batch
+    oldest = sa.select(store.address).where(is_old).order_by(store.last_seen).limit(size)
 
     def batch(connection: Connection) -> list[str]:
         return [address for (address,) in connection.execute(oldest)]
@@ -191,7 +190,7 @@ def expire(store: Store, grace_s: int) -> int:
         started = time.monotonic()
         statement = store.table.delete().where(store.address.in_(sorted(addresses))).where(is_old)
         deleted += retrying(store, lambda c, s=statement: c.execute(s).rowcount)  # type: ignore[misc]  # as in record
-        if len(addresses) < EXPIRE_BATCH:
+        if len(addresses) < size:
             break
-        time.sleep(time.monotonic() - started)
+        time.sleep((time.monotonic() - started) * store.dialect.expire_rest)
     return deleted

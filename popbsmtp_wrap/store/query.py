@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.store.dialects import BY_NAME
+from popbsmtp_wrap.store.dialects import dialect_named
 from popbsmtp_wrap.store.engine import Store, transaction
 from popbsmtp_wrap.store.schema import identifier
 
@@ -18,7 +18,7 @@ def lookup_query(settings: Settings, *, only_ipv4: bool = False) -> str:
     quoted key in place of %s, and wants every other % twice, see sqlite_table(5).
     """
     database = settings.database
-    dialect = BY_NAME[database.dialect]
+    dialect = dialect_named(database.dialect)
     key: sa.ColumnClause = sa.literal_column(_KEY)
     # Columns without their table in front: easier to read, and there is one table only.
     query: sa.sql.Select = (

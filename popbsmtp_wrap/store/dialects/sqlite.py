@@ -27,6 +27,9 @@ class SQLite(Dialect):
     time_default = sa.text("(CAST(strftime('%s', 'now') AS INTEGER))")
     user_type = sa.Text()
     service_type = sa.Text()
+    # One writer at a time; who waits looks again after up to 100 ms (sqliteDefaultBusyCallback).
+    expire_batch = 200
+    expire_rest = 3
 
     def sqlalchemy_dialect(self) -> Any:
         return sqlite.dialect(paramstyle="named")
