@@ -22,7 +22,7 @@ from popbsmtp_wrap.login import make_login
 from popbsmtp_wrap.store.logins import expire, record
 
 TARGET_S: Final = 0.1
-LONGEST_S: Final = 12.0
+LONGEST_S: Final = 120.0
 _CALM_S: Final = 3.0
 _PAUSE_S = 0.02
 _PROBES: Final = ("new", "fresh", "expiring")

@@ -73,5 +73,5 @@ def _become_recording_process(peer: int, config: bytes) -> None:
     python = sys.orig_argv[0]
     if not python.startswith("/"):
         python = posix.readlink("/proc/self/exe")
-    arguments: list[bytes | str] = [python, "-I", "-c", _RECORD, root, config]
+    arguments: list[bytes | str] = [python, "-I", "-B", "-c", _RECORD, root, config]
     posix.execve(python, arguments, _ENVIRONMENT)

@@ -103,7 +103,7 @@ def record(options: dict[str, str], program: str, started: float) -> None:
         word, reason = ask_new_process(request, options.get("--config", DEFAULT_CONFIG), deadline)
     except (TimeoutError, BlockingIOError):
         word = "NO"
-        reason = f"no answer within {deadline.wait_s:g} s, still trying in the background"
+        reason = f"no answer within {deadline.wait_s:g} s; it may still be, in the background"
     if word != "OK":
         say(f"{address} not recorded: {reason}" + (f" ({trouble})" if trouble else ""))
     elif trouble:

@@ -73,10 +73,8 @@ def commit(wrapper: socket, login: Login, settings: config.Settings, started: fl
     database, pause_s = settings.database, _FIRST_PAUSE_S
     place = None
     while True:
-        age_s = time.monotonic() - started
         try:
-            store = open_store(database)
-            record(store, replace(login, age_s=int(age_s)), database.connect_timeout)
+            record(open_store(database), login, database.connect_timeout, since=started)
         except StoreUnavailableError as error:
             place = place or place_among_the_trying()
             if not place or time.monotonic() - started + pause_s > PATIENCE_S:

@@ -6,16 +6,18 @@ The database's clock decides everywhere; a client's clock appears in no statemen
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.sql.expression import Executable
 
+from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.dialects.base import AHEAD_S
-from popbsmtp_wrap.store.engine import Store, retrying, transaction
+from popbsmtp_wrap.store.engine import Store, explained, retrying, transaction
 
 # What the narrow columns of an old script take: varchar(20) for a user, imap and pop3.
 _SHORT_USER = 20
@@ -73,10 +75,12 @@ def upsert(store: Store, logins: Sequence[Login]) -> Executable:
     return dialect.upsert(insert, store.address, changes)  # type: ignore[no-any-return]  # 1.4 has no type for it
 
 
-def record(store: Store, login: Login, patience_s: float = 5.0) -> None:
+def record(store: Store, login: Login, patience_s: float = 5.0, since: float | None = None) -> None:
     """Commit *login*; names that their columns do not take are escaped and cut, then left out.
 
-    Raise StoreUnavailableError, RefusedError or SchemaError when it is not committed.
+    *since* is when it was *login.age_s* old, on the monotonic clock, if that is not now: what it
+    waits for a connection and for other writers makes it older. Raise StoreUnavailableError,
+    RefusedError or SchemaError when it is not committed.
     """
     attempts = [login]
     if login.user or login.service:
@@ -88,15 +92,21 @@ def record(store: Store, login: Login, patience_s: float = 5.0) -> None:
             ),
             replace(login, user=None, service=None),
         ]
-    for attempt in attempts[:-1]:
+    since = time.monotonic() if since is None else since
+
+    def write(connection: Connection, attempt: Login) -> None:
+        store.dialect.begin_write(connection)
+        age_s = attempt.age_s + int(time.monotonic() - since)
+        connection.execute(upsert(store, [replace(attempt, age_s=age_s)]))
+
+    for attempt in attempts:
         try:
-            retrying(store, lambda c, a=attempt: c.execute(upsert(store, [a])), patience_s)  # type: ignore[misc]  # mypy cannot infer a lambda's default
-        except Exception as error:
-            if not isinstance(error.__cause__, DataError):
+            retrying(store, partial(write, attempt=attempt), patience_s)
+        except PopbsmtpError as error:
+            if attempt is attempts[-1] or not isinstance(error.__cause__, DataError):
                 raise
         else:
             return
-    retrying(store, lambda c: c.execute(upsert(store, attempts[-1:])), patience_s)
 
 
 def _plain(name: str | None, longest: int) -> str | None:
@@ -186,11 +196,18 @@ def expire(store: Store, grace_s: int) -> int:
         return [address for (address,) in connection.execute(oldest)]
 
     deleted = 0
-    while addresses := retrying(store, batch):
-        started = time.monotonic()
-        statement = store.table.delete().where(store.address.in_(sorted(addresses))).where(is_old)
-        deleted += retrying(store, lambda c, s=statement: c.execute(s).rowcount)  # type: ignore[misc]  # as in record
-        if len(addresses) < size:
-            break
-        time.sleep((time.monotonic() - started) * store.dialect.expire_rest)
+    try:
+        with store.dialect.expiring(store.engine) as between_batches:
+            while addresses := retrying(store, batch):
+                started = time.monotonic()
+                named = store.address.in_(sorted(addresses))
+                statement = store.table.delete().where(named).where(is_old)
+                deleted += retrying(store, lambda c, s=statement: c.execute(s).rowcount)  # type: ignore[misc]  # mypy cannot infer a lambda's default
+                if len(addresses) < size:
+                    break
+                took_s = time.monotonic() - started
+                between_batches()
+                time.sleep(took_s * store.dialect.expire_rest)
+    except DBAPIError as error:
+        raise explained(store, error) from error
     return deleted

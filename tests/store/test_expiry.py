@@ -151,7 +151,7 @@ def statements_of_expire(store):
         seen.append((statement, parameters))
 
     logins.expire(store, GRACE_S)
-    return [(s, p) for s, p in seen if s.startswith(("SELECT", "DELETE"))]
+    return [(s, p) for s, p in seen if "popbsmtp" in s]
 
 
 def explain(place, store, statement, parameters):

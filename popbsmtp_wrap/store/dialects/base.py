@@ -1,6 +1,7 @@
 """What every database has to say about itself."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -113,6 +114,14 @@ class Dialect:
 
     def lock_setup(self, connection: Connection) -> None:
         """Keep another init out, where two could see each other's half-made table."""
+
+    def begin_write(self, connection: Connection) -> None:
+        """Wait for other writers now, where a statement would wait before it reads the clock."""
+
+    @contextmanager
+    def expiring(self, engine: sa.engine.Engine) -> Iterator[Callable[[], object]]:
+        """Give what expire calls between its batches."""
+        yield lambda: None
 
     def is_time(self, reflected: Any) -> bool:
         """Tell whether a reflected column type holds an unambiguous time."""

@@ -1,7 +1,8 @@
 """What SQLite does its own way."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -81,7 +82,19 @@ class SQLite(Dialect):
 
     def lock_setup(self, connection: Connection) -> None:
         # Python's sqlite3 begins no transaction for data definition.
+        self.begin_write(connection)
+
+    def begin_write(self, connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    @contextmanager
+    def expiring(self, engine: sa.engine.Engine) -> Iterator[Callable[[], object]]:
+        # The last connection that closes writes everything into the database file and lets nobody
+        # in meanwhile; so one stays open. It does that work without a lock between the batches,
+        # before a login's commit has to.
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1 FROM sqlite_master").all()
+            yield lambda: connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").all()
 
     def is_time(self, reflected: Any) -> bool:
         return isinstance(reflected, sa.Integer)
