@@ -65,7 +65,7 @@ def _text(value: Any) -> str:
 def _identifier(value: Any) -> str:
     """Return a name that is safe in every dialect; never qualified with a database.
 
-    Replication filters look at the session's database (facts: replicate_do_db).
+    Replication filters look at the session's database (replicate_do_db).
     """
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", value):
         raise _BadValueError("a name of letters, digits and _ (the database belongs into the URL)")

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.harness.directories import public_directory
-from tests.servers.wrap_fixtures import Place, run
+from tests.servers.wrap_fixtures import run
 
 RECORDED = {
     b"198.51.100.7": "198.51.100.7",
@@ -26,17 +25,6 @@ REFUSED = [
     *(b"198.51.100.7\n", b"\n\n", b"unknown", b"198.51.100", b"198.51.100.0/24", b" "),
     *(b"198.51.100.7\tx\timap", b"::1%lo", b"198.51.100.7\r\npopbsmtp-wrap: forged"),
 ]
-
-
-@pytest.fixture(scope="module")
-def shared():
-    return Place(public_directory())
-
-
-@pytest.fixture
-def place(shared):
-    shared.clear()
-    return shared
 
 
 def login(place, environment, *options, program="/bin/true"):

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from tests.harness.directories import public_directory
-from tests.servers.wrap_fixtures import GREETING, LOGIN, RECORDED, Place, run, session
+from tests.servers.wrap_fixtures import GREETING, LOGIN, RECORDED, run, session
 
 _EVIL = """#!/usr/bin/python3
 import os
@@ -13,17 +13,6 @@ os.system("touch {mark}")
 os.write(1, b"evil")
 os._exit(3)
 """
-
-
-@pytest.fixture(scope="module")
-def shared():
-    return Place(public_directory())
-
-
-@pytest.fixture
-def place(shared):
-    shared.clear()
-    return shared
 
 
 @pytest.fixture

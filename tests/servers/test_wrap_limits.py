@@ -27,19 +27,6 @@ STRANGER = 54321
 WAIT_S = 2.0
 
 
-@pytest.fixture(scope="module")
-def shared():
-    return Place(public_directory())
-
-
-@pytest.fixture
-def place(shared):
-    shared.configure()
-    shared.clear()
-    wait_until(lambda: not recording_processes(shared.config), 10, "the test before")
-    return shared
-
-
 @pytest.fixture
 def path():
     return public_directory()

@@ -8,11 +8,10 @@ import subprocess
 
 import pytest
 
-from tests.harness.directories import public_directory
-from tests.servers.wrap_fixtures import Place, launcher, program, run, seen
+from tests.servers.wrap_fixtures import launcher, program, run, seen
 
 LOGIN = {b"IP": b"198.51.100.7", b"USER": b"alice"}
-# As Dovecot 1.x starts it: facts of its mail-process.c, no PATH, no locale.
+# As Dovecot 1.x starts it: see its mail-process.c, no PATH, no locale.
 DOVECOT_1 = {
     **LOGIN,
     b"HOME": b"/",
@@ -26,17 +25,6 @@ DOVECOT_1 = {
     b"LOG_TO_MASTER": b"1",
     b"MYFIELD": b"hello",
 }
-
-
-@pytest.fixture(scope="module")
-def shared():
-    return Place(public_directory())
-
-
-@pytest.fixture
-def place(shared):
-    shared.clear()
-    return shared
 
 
 def environment_of(variables):

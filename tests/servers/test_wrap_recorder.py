@@ -10,7 +10,6 @@ import pytest
 
 from tests.harness.directories import public_directory
 from tests.harness.faults import HangingUnixSocket, RefusingUnixSocket
-from tests.harness.process import wait_until
 from tests.servers.wrap_fixtures import (
     GREETING,
     LOGIN,
@@ -24,19 +23,6 @@ from tests.servers.wrap_fixtures import (
 WAIT_S = 6.0
 # Nobody's.
 STRANGER = 54322
-
-
-@pytest.fixture(scope="module")
-def shared():
-    return Place(public_directory())
-
-
-@pytest.fixture
-def place(shared):
-    shared.configure()
-    shared.clear()
-    wait_until(lambda: not recording_processes(shared.config), 10, "the test before")
-    return shared
 
 
 @pytest.fixture

@@ -11,31 +11,15 @@ import pytest
 
 import popbsmtp_wrap
 from tests.harness.directories import public_directory
-from tests.harness.process import wait_until
 from tests.servers.wrap_fixtures import (
     GREETING,
     LOGIN,
     SLACK_S,
-    Place,
-    recording_processes,
     run,
     session,
 )
 
 WAIT_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def shared():
-    return Place(public_directory())
-
-
-@pytest.fixture
-def place(shared):
-    shared.configure()
-    shared.clear()
-    wait_until(lambda: not recording_processes(shared.config), 10, "the test before")
-    return shared
 
 
 @pytest.fixture

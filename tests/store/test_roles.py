@@ -98,7 +98,7 @@ FORBIDDEN = {
     "expirer": EVERYBODY | READ | WRITE,
     "postfix": EVERYBODY | READ | WRITE | DELETE,
 }
-# MariaDB's upsert wants SELECT and UPDATE on the whole table (facts: error 1143).
+# MariaDB's upsert wants SELECT and UPDATE on the whole table (error 1143).
 UNAVOIDABLE = {("mysql", "writer", "address"), ("mysql", "writer", "first_seen")}
 
 

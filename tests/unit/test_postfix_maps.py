@@ -17,7 +17,7 @@ URLS = {
     "mysql": "mysql://reader@db.example.org/mail",
     "sqlite": "sqlite:////var/lib/popbsmtp/popbsmtp.db",
 }
-# facts: tried on Postfix 3.7; the last two are stripped by mysql_table(5)'s parser.
+# Tried on Postfix 3.7; the last two are stripped by mysql_table(5)'s parser.
 PASSWORDS = [
     *("a#b", "#a", "in side", "in\tside", "$", "$name", "${x}", "%", "'", '"quoted"', "\\", "a\\"),
     *("=", "=a", "a;b", "a,b", "a@b", "a:b/c", "pässwörd", "{braces}", "'; --", "\\'", "%s %u"),
