@@ -52,6 +52,7 @@ $(VENV)/bin/python: | venv-package
 $(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	$(BIN)/python -I -m popbsmtp_wrap.sources.launcher $(BIN)/popbsmtp-wrap
+	@$(BIN)/python -m compileall -q popbsmtp_wrap
 	@touch $@
 
 $(VENV)/developed: $(VENV)/installed

@@ -6,8 +6,6 @@
 
 import sys
 
-# Root's files below Dovecot's umask of 0077 would be of no use to anybody else.
-sys.dont_write_bytecode = True
 ROOT = ""  # the directory that holds the package; empty: this file lies in it
 
 sys.path.insert(0, ROOT or __file__.rsplit("/", 3)[0])
