@@ -4,130 +4,17 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
+from popbsmtp_wrap import values
 from popbsmtp_wrap.errors import ConfigError
+from popbsmtp_wrap.values import BadValueError, Network, Parse, dialect_of
 
 DEFAULT_PATH: Final = "/etc/popbsmtp/popbsmtp.toml"
-DIALECTS: Final = ("postgresql", "mysql", "mariadb", "sqlite")
-
-Network = IPv4Network | IPv6Network
-Parse = Callable[[Any], Any]
 Section = TypeVar("Section")
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-class _BadValueError(ValueError):
-    """What was expected; the loader adds file, key and what was found."""
-
-    def __init__(self, expected: str, *found: Any) -> None:
-        super().__init__(expected)
-        self.found = found
-
-
-def _duration(value: Any) -> float:
-    """Return seconds. TOML numbers are seconds; text is a number with s, m or h."""
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smh]?)", str(value), re.ASCII)
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or not match:
-        raise _BadValueError('a duration such as 90, "90s", "30m" or "2h"')
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def _between(least: float, most: float, what: str) -> Parse:
-    def parse(value: Any) -> float:
-        seconds = _duration(value)
-        if not least <= seconds <= most:
-            raise _BadValueError(what)
-        return seconds
-
-    return parse
-
-
-def _grace(value: Any) -> int:
-    seconds = _duration(value)
-    # The longest window that still means "has just read its mail".
-    if not 1 <= seconds <= 7 * 86400 or seconds != int(seconds):
-        raise _BadValueError('whole seconds from "1s" to "168h"')
-    return int(seconds)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _BadValueError("text in quotes")
-    return value
-
-
-def _identifier(value: Any) -> str:
-    """Return a name that is safe in every dialect; never qualified with a database.
-
-    Replication filters look at the session's database (replicate_do_db).
-    """
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", value):
-        raise _BadValueError("a name of letters, digits and _ (the database belongs into the URL)")
-    return value
-
-
-def _optional_identifier(value: Any) -> str:
-    return "" if value == "" else _identifier(value)
-
-
-def _absolute(value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        raise _BadValueError("an absolute path")
-    return value
-
-
-def _optional_absolute(value: Any) -> str:
-    return "" if value == "" else _absolute(value)
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _BadValueError("true or false")
-    return value
-
-
-def _list_of(parse: Parse, what: str) -> Parse:
-    def parse_list(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise _BadValueError(what)
-        return tuple(parse(item) for item in value)
-
-    return parse_list
-
-
-def _network(value: Any) -> Network:
-    what = 'a network such as "192.0.2.0/24" or "2001:db8::/32"'
-    try:
-        return ip_network(_text(value))
-    except _BadValueError:
-        raise _BadValueError(what, value) from None
-    except ValueError as error:
-        raise _BadValueError(f"{what} ({error})", value) from None
-
-
-def _url(value: Any) -> str:
-    what = 'a URL such as "sqlite:////var/lib/popbsmtp/popbsmtp.db" or "postgresql://user@host/db"'
-    try:
-        parts = urlsplit(_text(value))
-        _ = parts.port
-    except ValueError:
-        raise _BadValueError(what) from None
-    if dialect_of(parts) not in DIALECTS or any(c.isspace() for c in value):
-        raise _BadValueError(what)
-    if dialect_of(parts) == "sqlite":
-        if parts.netloc or not parts.path.startswith("//") or parts.query:
-            raise _BadValueError("an absolute path after sqlite:///, so four slashes")
-    elif not parts.path.strip("/"):
-        raise _BadValueError(
-            f"a database name at the end, as in {dialect_of(parts)}://user@host/db"
-        )
-    return str(value)
 
 
 def _setting(default: Any, parse: Parse, *, secret: bool = False) -> Any:
@@ -138,15 +25,17 @@ def _setting(default: Any, parse: Parse, *, secret: bool = False) -> Any:
 class Database:
     """[database]; connect_timeout in seconds."""
 
-    url: str = _setting("sqlite:////var/lib/popbsmtp/popbsmtp.db", _url, secret=True)
-    password_file: str = _setting("", _optional_absolute)
-    table: str = _setting("popbsmtp", _identifier)
-    address_column: str = _setting("address", _identifier)
-    last_seen_column: str = _setting("last_seen", _identifier)
-    first_seen_column: str = _setting("first_seen", _optional_identifier)
-    user_column: str = _setting("username", _optional_identifier)
-    service_column: str = _setting("service", _optional_identifier)
-    connect_timeout: float = _setting(2.0, _between(0.1, 60, 'a duration from "0.1s" to "60s"'))
+    url: str = _setting("sqlite:////var/lib/popbsmtp/popbsmtp.db", values.url, secret=True)
+    password_file: str = _setting("", values.optional_absolute)
+    table: str = _setting("popbsmtp", values.identifier)
+    address_column: str = _setting("address", values.identifier)
+    last_seen_column: str = _setting("last_seen", values.identifier)
+    first_seen_column: str = _setting("first_seen", values.optional_identifier)
+    user_column: str = _setting("username", values.optional_identifier)
+    service_column: str = _setting("service", values.optional_identifier)
+    connect_timeout: float = _setting(
+        2.0, values.between(0.1, 60, 'a duration from "0.1s" to "60s"')
+    )
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -171,9 +60,9 @@ class Ignore:
     """[ignore]."""
 
     networks: tuple[Network, ...] = _setting(
-        (), _list_of(_network, 'a list of networks such as ["192.0.2.0/24"]')
+        (), values.list_of(values.network, 'a list of networks such as ["192.0.2.0/24"]')
     )
-    postfix_mynetworks: bool = _setting(default=True, parse=_boolean)
+    postfix_mynetworks: bool = _setting(default=True, parse=values.boolean)
 
 
 @dataclass(frozen=True)
@@ -181,15 +70,15 @@ class Wrapper:
     """[wrapper]; wait in seconds."""
 
     # Dovecot gives up after 60 s (lib-master/master-login.h).
-    wait: float = _setting(2.0, _between(0, 50, 'a duration from 0 to "50s"'))
+    wait: float = _setting(2.0, values.between(0, 50, 'a duration from 0 to "50s"'))
 
 
 @dataclass(frozen=True)
 class Recorder:
     """[recorder]."""
 
-    socket: str = _setting("/run/popbsmtp/login.sock", _absolute)
-    spool: str = _setting("/var/spool/popbsmtp", _absolute)
+    socket: str = _setting("/run/popbsmtp/login.sock", values.absolute)
+    spool: str = _setting("/var/spool/popbsmtp", values.absolute)
 
 
 @dataclass(frozen=True)
@@ -197,17 +86,17 @@ class Postfix:
     """[postfix]: how Postfix reaches the database where that differs from the URL."""
 
     hosts: tuple[str, ...] = _setting(
-        (), _list_of(_text, 'a list of hosts such as ["127.0.0.1:5432"]')
+        (), values.list_of(values.text, 'a list of hosts such as ["127.0.0.1:5432"]')
     )
-    user: str = _setting("", _text)
-    password_file: str = _setting("", _optional_absolute)
+    user: str = _setting("", values.text)
+    password_file: str = _setting("", values.optional_absolute)
 
 
 @dataclass(frozen=True)
 class Settings:
     """The whole configuration; grace in seconds."""
 
-    grace: int = _setting(1800, _grace)
+    grace: int = _setting(1800, values.grace)
     database: Database = field(default_factory=Database)
     ignore: Ignore = field(default_factory=Ignore)
     wrapper: Wrapper = field(default_factory=Wrapper)
@@ -285,16 +174,11 @@ def _section(
             )
         try:
             parsed[key] = known[key]["parse"](value)
-        except _BadValueError as error:
+        except BadValueError as error:
             found = error.found[0] if error.found else value
             found = masked(found) if isinstance(found, str) else found
             raise ConfigError(f"{path}: {prefix}{key}: found {found!r}, expected {error}") from None
     return cls(**done, **parsed)
-
-
-def dialect_of(url: SplitResult) -> str:
-    """Return the dialect of a URL: what stands before "+driver"."""
-    return url.scheme.partition("+")[0]
 
 
 def masked(url: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from popbsmtp_wrap.address import never_counts
-from popbsmtp_wrap.config import Ignore, Network
+from popbsmtp_wrap.config import Ignore
+from popbsmtp_wrap.values import Network
 
 POSTCONF = "/usr/sbin/postconf"
 _POSTCONF_TIMEOUT_S = 2

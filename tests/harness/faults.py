@@ -6,13 +6,14 @@ import struct
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
+
+from .closing import Closing
 
 Mode = Literal["pass", "refuse", "hang"]
 
 
-class TcpProxy:
+class TcpProxy(Closing):
     """A TCP proxy on 127.0.0.1 in front of host:port; a context manager.
 
     mode: "pass" forwards; "hang" accepts and holds all bytes back until "pass"; "refuse" resets
@@ -127,19 +128,8 @@ class TcpProxy:
             self._changed.wait_for(lambda: self._mode != "hang" or one not in self._sockets)
             return one in self._sockets
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class HangingUnixSocket:
+class HangingUnixSocket(Closing):
     """A unix socket at *path* that accepts every connection and never says a word."""
 
     def __init__(self, path: Path) -> None:
@@ -165,19 +155,8 @@ class HangingUnixSocket:
                 self._held.append(self._listener.accept()[0])
                 self.connections += 1
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class RefusingUnixSocket:
+class RefusingUnixSocket(Closing):
     """A unix socket at *path* that nobody listens on, as a killed daemon leaves it."""
 
     def __init__(self, path: Path) -> None:
@@ -187,17 +166,6 @@ class RefusingUnixSocket:
     def close(self) -> None:
         """Remove the socket."""
         self.path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _bound(path: Path) -> socket.socket:

@@ -3,8 +3,9 @@
 import re
 import socket
 import time
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
+
+from .closing import Closing
 
 
 class LoginError(Exception):
@@ -15,7 +16,7 @@ class LoginError(Exception):
         self.received = received
 
 
-class LineSession:
+class LineSession(Closing):
     """A connection whose every wait ends after timeout_s.
 
     unexpected: all bytes so far that were neither a reply nor an untagged line.
@@ -100,14 +101,3 @@ class LineSession:
         for line in data.splitlines(keepends=True):
             if not self.untagged.fullmatch(line):
                 self.unexpected += line
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -18,15 +18,15 @@ REPOSITORY = Path(__file__).parent.parent.parent.resolve()
 _START = r"""
 set -e
 mount -t tmpfs tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-mount -t proc proc "$1/root/proc"
-mount --rbind /dev "$1/root/dev"
-mount -t tmpfs tmpfs "$1/root/run"
+mkdir "$1/upper" "$1/work" "$1/merged"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/merged"
+mount -t proc proc "$1/merged/proc"
+mount --rbind /dev "$1/merged/dev"
+mount -t tmpfs tmpfs "$1/merged/run"
 # Where the repository is on a file system of its own, the first overlay shows an empty directory.
-mkdir -p "$1/upper-repository" "$1/work-repository" "$1/root$2"
+mkdir -p "$1/upper-repository" "$1/work-repository" "$1/merged$2"
 mount -t overlay overlay \
-    -o "lowerdir=$2,upperdir=$1/upper-repository,workdir=$1/work-repository" "$1/root$2"
+    -o "lowerdir=$2,upperdir=$1/upper-repository,workdir=$1/work-repository" "$1/merged$2"
 ip link set lo up
 echo ready
 exec sleep infinity
@@ -66,7 +66,7 @@ class Machine:
         clean = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
         keep = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("PIP_")]
         home = ["HOME=/root", "LC_ALL=C.UTF-8"]
-        return [*enter, "chroot", str(self.root / "root"), *clean, *keep, *home, *argv]
+        return [*enter, "chroot", str(self.root / "merged"), *clean, *keep, *home, *argv]
 
     def run(
         self, script: str, *, cwd: str = "/", outside_network: bool = False, text: str = ""

@@ -1,0 +1,125 @@
+"""Values of popbsmtp.toml: each function gives what a key means, or says what was expected."""
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+DIALECTS: Final = ("postgresql", "mysql", "mariadb", "sqlite")
+
+Network = IPv4Network | IPv6Network
+Parse = Callable[[Any], Any]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+class BadValueError(ValueError):
+    """What was expected; the loader adds file, key and what was found."""
+
+    def __init__(self, expected: str, *found: Any) -> None:
+        super().__init__(expected)
+        self.found = found
+
+
+def duration(value: Any) -> float:
+    """Return seconds. TOML numbers are seconds; text is a number with s, m or h."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smh]?)", str(value), re.ASCII)
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not match:
+        raise BadValueError('a duration such as 90, "90s", "30m" or "2h"')
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def between(least: float, most: float, what: str) -> Parse:
+    def parse(value: Any) -> float:
+        seconds = duration(value)
+        if not least <= seconds <= most:
+            raise BadValueError(what)
+        return seconds
+
+    return parse
+
+
+def grace(value: Any) -> int:
+    seconds = duration(value)
+    # The longest window that still means "has just read its mail".
+    if not 1 <= seconds <= 7 * 86400 or seconds != int(seconds):
+        raise BadValueError('whole seconds from "1s" to "168h"')
+    return int(seconds)
+
+
+def text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadValueError("text in quotes")
+    return value
+
+
+def identifier(value: Any) -> str:
+    """Return a name that is safe in every dialect; never qualified with a database.
+
+    Replication filters look at the session's database (replicate_do_db).
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,62}", value):
+        raise BadValueError("a name of letters, digits and _ (the database belongs into the URL)")
+    return value
+
+
+def optional_identifier(value: Any) -> str:
+    return "" if value == "" else identifier(value)
+
+
+def absolute(value: Any) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise BadValueError("an absolute path")
+    return value
+
+
+def optional_absolute(value: Any) -> str:
+    return "" if value == "" else absolute(value)
+
+
+def boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise BadValueError("true or false")
+    return value
+
+
+def list_of(parse: Parse, what: str) -> Parse:
+    def parse_list(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise BadValueError(what)
+        return tuple(parse(item) for item in value)
+
+    return parse_list
+
+
+def network(value: Any) -> Network:
+    what = 'a network such as "192.0.2.0/24" or "2001:db8::/32"'
+    try:
+        return ip_network(text(value))
+    except BadValueError:
+        raise BadValueError(what, value) from None
+    except ValueError as error:
+        raise BadValueError(f"{what} ({error})", value) from None
+
+
+def url(value: Any) -> str:
+    what = 'a URL such as "sqlite:////var/lib/popbsmtp/popbsmtp.db" or "postgresql://user@host/db"'
+    try:
+        parts = urlsplit(text(value))
+        _ = parts.port
+    except ValueError:
+        raise BadValueError(what) from None
+    if dialect_of(parts) not in DIALECTS or any(c.isspace() for c in value):
+        raise BadValueError(what)
+    if dialect_of(parts) == "sqlite":
+        if parts.netloc or not parts.path.startswith("//") or parts.query:
+            raise BadValueError("an absolute path after sqlite:///, so four slashes")
+    elif not parts.path.strip("/"):
+        raise BadValueError(f"a database name at the end, as in {dialect_of(parts)}://user@host/db")
+    return str(value)
+
+
+def dialect_of(url: SplitResult) -> str:
+    """Return the dialect of a URL: what stands before "+driver"."""
+    return url.scheme.partition("+")[0]
