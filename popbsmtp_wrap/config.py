@@ -74,11 +74,53 @@ class Wrapper:
 
 
 @dataclass(frozen=True)
+class PostLogin:
+    """[[recorder.postlogin]]: a socket that speaks Dovecot's script-login protocol."""
+
+    path: str
+    service: str
+
+
+def _postlogin(value: Any) -> tuple[PostLogin, ...]:
+    what = "tables [[recorder.postlogin]] with path and service alone"
+    if not isinstance(value, list):
+        raise BadValueError(what)
+    places = []
+    for table in value:
+        if not isinstance(table, dict) or set(table) != {"path", "service"}:
+            raise BadValueError(what, table)
+        path = values.absolute(table["path"], table["path"])
+        places.append(PostLogin(path, values.service(table["service"])))
+    return tuple(places)
+
+
+@dataclass(frozen=True)
 class Recorder:
-    """[recorder]."""
+    """[recorder]; refresh and reply_timeout in seconds, spool_size in bytes.
+
+    refresh is None for a sixtieth of grace, see Settings.refresh.
+    """
 
     socket: str = _setting("/run/popbsmtp/login.sock", values.absolute)
+    postlogin: tuple[PostLogin, ...] = _setting((), _postlogin)
+    socket_mode: int = _setting(0o660, values.mode)
+    socket_owner: str = _setting("", values.text)
+    socket_group: str = _setting("", values.text)
+    user: str = _setting("popbsmtp", values.text)
+    users: tuple[str, ...] = _setting(
+        (), values.list_of(values.text, 'a list of users such as ["dovecot"]')
+    )
+    refresh: float | None = _setting(None, values.refresh)
+    # Dovecot gives up after 60 s (lib-master/master-login.h).
+    reply_timeout: float = _setting(1.0, values.between(0.1, 50, 'a duration from "0.1s" to "50s"'))
     spool: str = _setting("/var/spool/popbsmtp", values.absolute)
+    spool_size: int = _setting(64 << 20, values.size)
+    log: str = _setting("stderr", values.one_of("stderr", "syslog"))
+
+    @property
+    def sockets(self) -> tuple[str, ...]:
+        """The paths of all sockets."""
+        return (self.socket, *(place.path for place in self.postlogin))
 
 
 @dataclass(frozen=True)
@@ -102,6 +144,13 @@ class Settings:
     wrapper: Wrapper = field(default_factory=Wrapper)
     recorder: Recorder = field(default_factory=Recorder)
     postfix: Postfix = field(default_factory=Postfix)
+
+    @property
+    def refresh(self) -> float:
+        """Seconds in which the recorder writes an address once only."""
+        if self.recorder.refresh is None:
+            return self.grace / 60
+        return self.recorder.refresh
 
 
 _SECTIONS: Final[Mapping[str, type]] = {
@@ -157,6 +206,16 @@ def parse(values: Mapping[str, Any], path: str) -> Settings:
     names = [name for name in settings.database.columns if name]
     if len({name.lower() for name in names}) < len(names):
         raise ConfigError(f"{path}: database: two columns have the same name: {', '.join(names)}")
+    if settings.refresh > settings.grace / 2:
+        raise ConfigError(
+            f"{path}: recorder.refresh: found {settings.refresh:g} s,"
+            f" expected at most half of grace ({settings.grace / 2:g} s)"
+        )
+    sockets = settings.recorder.sockets
+    if len(set(sockets)) < len(sockets):
+        raise ConfigError(
+            f"{path}: recorder: two sockets have the same path: {', '.join(sorted(sockets))}"
+        )
     return settings
 
 

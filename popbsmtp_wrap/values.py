@@ -12,6 +12,9 @@ Network = IPv4Network | IPv6Network
 Parse = Callable[[Any], Any]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
+# Of a size: some hundreds of logins, and more than anybody needs.
+_LEAST, _MOST = 64 << 10, 64 << 30
 
 
 class BadValueError(ValueError):
@@ -48,6 +51,10 @@ def grace(value: Any) -> int:
     return int(seconds)
 
 
+def refresh(value: Any) -> float | None:
+    return None if value == "" else duration(value)
+
+
 def text(value: Any) -> str:
     if not isinstance(value, str):
         raise BadValueError("text in quotes")
@@ -68,10 +75,40 @@ def optional_identifier(value: Any) -> str:
     return "" if value == "" else identifier(value)
 
 
-def absolute(value: Any) -> str:
+def absolute(value: Any, *found: Any) -> str:
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        raise BadValueError("an absolute path")
+        raise BadValueError("an absolute path", *found)
     return value
+
+
+def service(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9-]{1,20}", value):
+        raise BadValueError('a service such as "imap" or "pop3"', value)
+    return value
+
+
+def mode(value: Any) -> int:
+    if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
+        raise BadValueError('a mode such as "0660"')
+    return int(value, 8)
+
+
+def size(value: Any) -> int:
+    """Return bytes. TOML numbers are bytes; text is a number with K, M or G."""
+    match = re.fullmatch(r"([0-9]{1,12})([KMG]?)", str(value), re.ASCII)
+    count = int(match[1]) << _SHIFTS[match[2]] if match else 0
+    if isinstance(value, bool) or not isinstance(value, int | str) or not _LEAST <= count <= _MOST:
+        raise BadValueError('a size from "64K" to "64G"')
+    return count
+
+
+def one_of(*words: str) -> Parse:
+    def parse(value: Any) -> Any:
+        if value not in words:
+            raise BadValueError(" or ".join(f'"{word}"' for word in words))
+        return value
+
+    return parse
 
 
 def optional_absolute(value: Any) -> str:
