@@ -11,7 +11,7 @@ import click
 from popbsmtp_wrap import config
 from popbsmtp_wrap.cli.context import ADDRESS, Invocation, pass_invocation
 from popbsmtp_wrap.doctor.access import Runner, check_access
-from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.errors import ConfigError, PopbsmtpError
 from popbsmtp_wrap.lookup import files
 from popbsmtp_wrap.lookup import postfix as lookup
 from popbsmtp_wrap.sources import dovecot as source
@@ -101,7 +101,7 @@ def _without_password(text: str) -> str:
 )
 @click.option(
     "--mode",
-    type=click.Choice(["wrapper"]),
+    type=click.Choice(["wrapper", "socket"]),
     default="wrapper",
     show_default=True,
     help="How logins reach the store.",
@@ -123,23 +123,49 @@ def dovecot(
     wrapper: str | None,
     install: str | None,
 ) -> None:
-    """Print Dovecot's configuration, ready to paste."""
+    """Print Dovecot's configuration, ready to paste.
+
+    With --mode wrapper Dovecot starts popbsmtp-wrap at each login. With --mode socket it asks the
+    sockets of popbsmtp serve ([[recorder.postlogin]]) and starts nothing.
+    """
     settings = invocation.settings()
+    path = os.path.abspath(invocation.config_path)
+    if mode == "socket":
+        if user or wrapper or install:
+            raise click.UsageError("--mode socket starts no wrapper.")
+        _print_sockets(settings, path, version)
+        return
     if install:
         launcher.install(install, launcher.launcher_text())
         click.echo(f"wrote {install}", err=True)
     chosen = install or wrapper
     command = [os.path.abspath(chosen)] if chosen else launcher.command_beside(sys.argv[0])
-    options = source.wrapper_options(
-        settings, os.path.abspath(invocation.config_path), config.DEFAULT_PATH
-    )
+    options = source.wrapper_options(settings, path, config.DEFAULT_PATH)
     group = ""
     if settings.database.dialect == "sqlite" and _exists(grp.getgrnam, "postfix"):
         group = "postfix"
     runs_as = user or _user(version)
     click.echo(source.configuration(version, command, options, runs_as, group), nl=False)
     if version != "1":
-        _warn_of_access(settings, os.path.abspath(invocation.config_path), runs_as, group)
+        _warn_of_access(settings, path, runs_as, group)
+
+
+def _print_sockets(settings: config.Settings, path: str, version: str) -> None:
+    """Print the configuration for the sockets; say which of them are not there yet."""
+    if version == "1":
+        raise click.UsageError("Dovecot 1.x has no post-login sockets; use --mode wrapper.")
+    places = settings.recorder.postlogin
+    if not places:
+        tables = source.postlogin_tables(os.path.dirname(settings.recorder.socket))
+        raise ConfigError(f"{path} names no post-login socket; add:\n\n{tables}")
+    click.echo(source.socket_configuration(version, places), nl=False)
+    for place in places:
+        if _is_missing(place.path):
+            click.echo(
+                f"popbsmtp: {place.path} does not exist: no {place.service} login works while"
+                " nobody listens there; start popbsmtp serve before Dovecot reads this",
+                err=True,
+            )
 
 
 def _warn_of_access(settings: config.Settings, path: str, user: str, group: str) -> None:
@@ -155,6 +181,16 @@ def _user(version: str) -> str:
     if _exists(pwd.getpwnam, "popbsmtp"):
         return "popbsmtp"
     return "$SET:default_internal_user" if version == "2.4" else "$default_internal_user"
+
+
+def _is_missing(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # a directory that is closed for us says nothing about Dovecot
+    return False
 
 
 def _exists(find: object, name: str) -> bool:

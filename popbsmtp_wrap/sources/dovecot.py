@@ -1,13 +1,14 @@
-"""Dovecot's configuration for the wrapper.
+"""Dovecot's configuration for the wrapper, or for the sockets of the recorder.
 
 Sources: the Dovecot manual, "Post-login scripting" (2.x); mail_executable in the example
 configuration of 1.x. Dovecot splits these settings at single blanks and knows no quotes; two
 blanks make an empty argument, and every login fails.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from popbsmtp_wrap.config import Recorder, Settings, Wrapper
+from popbsmtp_wrap.config import PostLogin, Recorder, Settings, Wrapper
 from popbsmtp_wrap.errors import ConfigError
 
 VERSIONS: Final = ("1", "2.3", "2.4")
@@ -36,11 +37,7 @@ def configuration(
     *command* starts the wrapper; it runs as *user*, with *extra_group* where that is not empty.
     Raise ConfigError for a word that Dovecot would split.
     """
-    for word in (*command, *options):
-        if not word or any(character.isspace() for character in word):
-            raise ConfigError(
-                f"{word!r} holds a blank, and Dovecot knows no quotes; use another path"
-            )
+    _refuse_blanks(*command, *options)
     if version == "1":
         if len(command) > 1:
             # 1.x leaves only the name in argv[0] (child-process.c): Python would look for itself
@@ -65,6 +62,39 @@ def configuration(
     )
 
 
+def socket_configuration(version: str, places: Sequence[PostLogin]) -> str:
+    """Return the text to paste for Dovecot *version* ("2.3" or "2.4") and these sockets.
+
+    Raise ConfigError for a path that Dovecot would split, and for two sockets of one service.
+    """
+    _refuse_blanks(*(place.path for place in places))
+    paths: dict[str, str] = {}
+    for place in places:
+        if place.service in paths:
+            raise ConfigError(
+                f"recorder.postlogin: two sockets for service {place.service}, and Dovecot uses"
+                f" one: {paths[place.service]}, {place.path}"
+            )
+        paths[place.service] = place.path
+    header = (_HEADER_24 if version == "2.4" else _HEADER_23) + _FAILS_CLOSED
+    return header + "".join(
+        _SERVICE_SOCKET.format(service=service, path=path) for service, path in paths.items()
+    )
+
+
+def postlogin_tables(folder: str) -> str:
+    """Return the lines of popbsmtp.toml that make a socket in *folder* for each service."""
+    return "\n".join(_TABLE.format(folder=folder, service=service) for service in SERVICES)
+
+
+def _refuse_blanks(*words: str) -> None:
+    for word in words:
+        if not word or any(character.isspace() for character in word):
+            raise ConfigError(
+                f"{word!r} holds a blank, and Dovecot knows no quotes; use another path"
+            )
+
+
 _HEADER_1 = """\
 # Dovecot 1.x: merge into dovecot.conf. The wrapper starts as root and the mail program drops its
 # privileges, as it does without the wrapper.
@@ -80,6 +110,20 @@ _HEADER_23 = """\
 _HEADER_24 = """\
 # Dovecot 2.4: save as conf.d/99-popbsmtp.conf or at the end of dovecot.conf, which begins with
 # dovecot_config_version.
+"""
+_FAILS_CLOSED = """\
+# A mailbox does not open while nobody listens on its socket. So let systemd hold the sockets
+# (systemd/popbsmtp.socket): then logins wait while popbsmtp serve restarts.
+"""
+_SERVICE_SOCKET = """\
+service {service} {{
+  executable = {service} {path}
+}}
+"""
+_TABLE = """\
+[[recorder.postlogin]]
+path = "{folder}/{service}-postlogin"
+service = "{service}"
 """
 _SERVICE_2 = """\
 service {service} {{

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from popbsmtp_wrap.config import PostLogin
 from popbsmtp_wrap.sources import dovecot
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples" / "dovecot"
@@ -15,3 +16,15 @@ def test_the_example_is_what_the_toolkit_prints(version):
         version, ["/usr/local/bin/popbsmtp-wrap"], [], "popbsmtp", extra_group=""
     )
     assert (EXAMPLES / f"popbsmtp-{version}.conf").read_text() == printed
+
+
+@pytest.mark.parametrize("version", ["2.3", "2.4"])
+def test_the_example_with_sockets_is_what_the_toolkit_prints(version):
+    printed = dovecot.socket_configuration(
+        version,
+        [
+            PostLogin("/run/popbsmtp/imap-postlogin", "imap"),
+            PostLogin("/run/popbsmtp/pop3-postlogin", "pop3"),
+        ],
+    )
+    assert (EXAMPLES / f"popbsmtp-{version}-socket.conf").read_text() == printed

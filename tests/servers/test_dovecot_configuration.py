@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from tests.harness.directories import public_directory
+from tests.harness.dovecot import Dovecot
 from tests.servers.wrap_fixtures import POPBSMTP, Place, launcher, program, run, seen
 
 # As Dovecot 1.x starts it: no PATH, no locale, root's rights for imap to drop.
@@ -31,12 +32,46 @@ def printed(place, *arguments):
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.mark.parametrize("version", ["1", "2.3", "2.4"])
-def test_no_line_holds_two_blanks_behind_its_indentation(place, version):
-    for line in printed(place, "--for", version).splitlines():
+SOCKETS = """\
+[[recorder.postlogin]]
+path = "/run/popbsmtp/imap-postlogin"
+service = "imap"
+[[recorder.postlogin]]
+path = "/run/popbsmtp/pop3-postlogin"
+service = "pop3"
+"""
+
+
+@pytest.mark.parametrize(
+    ("version", "mode"),
+    [
+        ("1", "wrapper"),
+        ("2.3", "wrapper"),
+        ("2.4", "wrapper"),
+        ("2.3", "socket"),
+        ("2.4", "socket"),
+    ],
+)
+def test_no_line_holds_two_blanks_behind_its_indentation(place, version, mode):
+    with open(place.config, "a") as file:
+        file.write(SOCKETS)
+    for line in printed(place, "--for", version, "--mode", mode).splitlines():
         assert re.search(r"\S\s\s", line) is None, line
         assert line == line.rstrip()
         assert "\t" not in line
+
+
+def test_dovecot_reads_the_configuration_with_sockets_as_it_is_meant(place):
+    with open(place.config, "a") as file:
+        file.write(SOCKETS)
+    dovecot = Dovecot(public_directory(), postlogin=printed(place, "--mode", "socket"))
+    dovecot.prepare()
+    read = dovecot.doveconf()
+    for service in ("imap", "pop3"):
+        section = (
+            f"service {service} {{\n  executable = {service} /run/popbsmtp/{service}-postlogin\n"
+        )
+        assert section in read
 
 
 @pytest.mark.parametrize(("version", "user"), [("2.3", "$"), ("2.4", "$SET:")])
