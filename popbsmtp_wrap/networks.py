@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from popbsmtp_wrap.address import never_counts
@@ -13,13 +13,16 @@ POSTCONF = "/usr/sbin/postconf"
 _POSTCONF_TIMEOUT_S = 2
 
 
-def why_ignored(address: str, ignore: Ignore) -> str | None:
+def ignored_networks(ignore: Ignore) -> list[Network]:
+    """Return the networks whose logins are not recorded, as they are now."""
+    mynetworks = postfix_mynetworks() if ignore.postfix_mynetworks else []
+    return [*ignore.networks, *mynetworks]
+
+
+def why_ignored(address: str, networks: Iterable[Network]) -> str | None:
     """Return why a login from canonical *address* is not recorded, None when it is."""
     if kind := never_counts(address):
         return f"{address} is {kind}"
-    networks = list(ignore.networks)
-    if ignore.postfix_mynetworks:
-        networks += postfix_mynetworks()
     client = ip_address(address)
     for network in networks:
         if client in network:

@@ -14,7 +14,7 @@ from popbsmtp_wrap.cli.context import (
 )
 from popbsmtp_wrap.errors import PopbsmtpError, SchemaError
 from popbsmtp_wrap.login import make_login
-from popbsmtp_wrap.networks import why_ignored
+from popbsmtp_wrap.networks import ignored_networks, why_ignored
 
 # What RFC 3339 can write of the times that an old table may hold: years 1 to 9999.
 _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
@@ -64,7 +64,7 @@ def record(invocation: Invocation, address: str, user: str | None, service: str 
     from popbsmtp_wrap.store import logins
 
     settings = invocation.settings()
-    if reason := why_ignored(address, settings.ignore):
+    if reason := why_ignored(address, ignored_networks(settings.ignore)):
         raise PopbsmtpError(f"not recorded: {reason}")
     logins.record(open_lookup(settings), make_login(address, user, service))
     click.echo(f"{address} may relay for {settings.grace} s")

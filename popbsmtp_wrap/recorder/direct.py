@@ -15,7 +15,7 @@ from socket import AF_UNIX, SOCK_DGRAM, socket
 from popbsmtp_wrap import config
 from popbsmtp_wrap.errors import PopbsmtpError, StoreUnavailableError
 from popbsmtp_wrap.login import Login, make_login
-from popbsmtp_wrap.networks import why_ignored
+from popbsmtp_wrap.networks import ignored_networks, why_ignored
 from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_request
 
 # Attempts that nobody waits for any more start within this time, and each connects and asks within
@@ -36,7 +36,7 @@ def main(config_path: str) -> None:
         login = receive(wrapper)
         settings = config.load(config_path)
         answer(wrapper, "WAIT", f"{settings.wrapper.wait:g}")
-        if why_ignored(login.address, settings.ignore):
+        if why_ignored(login.address, ignored_networks(settings.ignore)):
             answer(wrapper, "OK")
         else:
             commit(wrapper, login, settings, started)

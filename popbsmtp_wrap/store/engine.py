@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from popbsmtp_wrap.config import Database, masked, read_password
 from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, StoreUnavailableError
@@ -44,11 +44,13 @@ class Store:
         return self.table.c[self.database.last_seen_column]
 
 
-def open_store(database: Database, answer_s: float | None = None) -> Store:
+def open_store(
+    database: Database, answer_s: float | None = None, *, stay_connected: bool = False
+) -> Store:
     """Return the store that *database* describes; nothing is connected yet.
 
     Every answer of the database is waited for *answer_s* seconds, by default as long as for a
-    connection. Raise ConfigError for a URL, driver or password file that cannot work.
+    connection. With *stay_connected* a connection is kept for the next transaction. Raise ConfigError for a URL, driver or password file that cannot work.
     """
     dialect = dialect_named(database.dialect)
     answer_s = answer_s or database.connect_timeout
@@ -58,7 +60,7 @@ def open_store(database: Database, answer_s: float | None = None) -> Store:
         engine = sa.create_engine(
             dialect.adapt_url(url),
             connect_args=arguments,
-            poolclass=NullPool,
+            poolclass=QueuePool if stay_connected else NullPool,
             # Parameters hold user names; an error message is for the mail log.
             hide_parameters=True,
         )

@@ -4,7 +4,7 @@ The database's clock decides everywhere; a client's clock appears in no statemen
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -41,24 +41,42 @@ def upsert(store: Store, logins: Sequence[Login]) -> Executable:
 
     One row per address, as PostgreSQL demands; sorted, so that two batches cannot deadlock.
     """
-    database, dialect = store.database, store.dialect
-    newest: dict[str, Login] = {}
-    for login in logins:
-        known = newest.get(login.address)
-        if known is None or login.age_s <= known.age_s:
-            newest[login.address] = login
+    dialect = store.dialect
     rows = []
-    for _, login in sorted(newest.items()):
+    for login in newest(logins):
         seen = dialect.ago(sa.bindparam(None, login.age_s, sa.Integer)) if login.age_s else None
         seen = dialect.now() if seen is None else seen
-        row = {database.address_column: login.address, database.last_seen_column: seen}
-        if database.first_seen_column:
-            row[database.first_seen_column] = seen
-        if database.user_column:
-            row[database.user_column] = login.user
-        if database.service_column:
-            row[database.service_column] = login.service
-        rows.append(row)
+        rows.append(row(store, login.address, seen, login.user, login.service))
+    return upsert_rows(store, rows)
+
+
+def newest(logins: Iterable[Login]) -> list[Login]:
+    """Return the last login of each address, sorted by address."""
+    found: dict[str, Login] = {}
+    for login in logins:
+        known = found.get(login.address)
+        if known is None or login.age_s <= known.age_s:
+            found[login.address] = login
+    return [login for _, login in sorted(found.items())]
+
+
+def row(store: Store, address: Any, seen: Any, user: Any, service: Any) -> dict[str, Any]:
+    """Return the columns of a row that are configured, each with its value or expression."""
+    database = store.database
+    columns = {
+        database.address_column: address,
+        database.last_seen_column: seen,
+        database.first_seen_column: seen,
+        database.user_column: user,
+        database.service_column: service,
+    }
+    columns.pop("", None)
+    return columns
+
+
+def upsert_rows(store: Store, rows: Sequence[Mapping[str, Any]]) -> Executable:
+    """Return the statement that writes *rows*: one for each address, see row()."""
+    database, dialect = store.database, store.dialect
     insert = dialect.insert(store.table).values(rows)
     new = dialect.new(insert)
     # A late record never moves last_seen back, and a time ahead of the clock never stays.

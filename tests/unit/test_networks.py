@@ -5,7 +5,12 @@ from ipaddress import ip_network
 import pytest
 
 from popbsmtp_wrap.config import Ignore
-from popbsmtp_wrap.networks import parse_mynetworks, postfix_mynetworks, why_ignored
+from popbsmtp_wrap.networks import (
+    ignored_networks,
+    parse_mynetworks,
+    postfix_mynetworks,
+    why_ignored,
+)
 
 
 def networks(text):
@@ -13,7 +18,8 @@ def networks(text):
 
 
 def ignore(*listed):
-    return Ignore(tuple(ip_network(network) for network in listed), postfix_mynetworks=False)
+    networks = tuple(ip_network(network) for network in listed)
+    return ignored_networks(Ignore(networks, postfix_mynetworks=False))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""Many logins in one commit: the way from the recorder into the table."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError
+
+from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.store.engine import Store, retrying
+from popbsmtp_wrap.store.logins import newest, record, row, upsert_rows
+
+# SQLAlchemy takes 0.2 ms for each row of a statement that it has not seen, so the statements of
+# these sizes are compiled once and kept: about 150 bytes of text for each row.
+_SIZES: Final = (*range(1, 33), 64, 128, 256, 512)
+LARGEST_BATCH: Final = _SIZES[-1]
+
+
+class Seen(NamedTuple):
+    """A login that was *login.age_s* old at *since*, on the monotonic clock."""
+
+    login: Login
+    since: float
+
+
+class _Statement(NamedTuple):
+    text: str
+    # The names of the parameters in the order of the text, None where the driver takes names.
+    order: tuple[str, ...] | None
+    # Parameters that SQLAlchemy makes of the constants in an expression.
+    constants: Mapping[str, Any]
+
+
+class BatchWriter:
+    """Writes logins, each batch with one commit. Not safe to share between threads."""
+
+    def __init__(self, store: Store) -> None:
+        """*store* should stay connected, see open_store()."""
+        self.store = store
+        self._statements: dict[int, _Statement] = {}
+
+    def write(self, batch: Sequence[Seen]) -> None:
+        """Commit *batch*; its ages go on until the statement is sent.
+
+        Deadlocks and lost connections are tried again. Raise StoreUnavailableError, RefusedError
+        or SchemaError when nothing of it is committed.
+        """
+        try:
+            retrying(self.store, lambda connection: self._execute(connection, batch))
+        except PopbsmtpError as error:
+            if not isinstance(error.__cause__, DataError):
+                raise
+            # A name that its column does not take; record() knows how to cut it.
+            for login, since in batch:
+                record(self.store, login, since=since)
+
+    def missing(self, addresses: Collection[str]) -> set[str]:
+        """Return those of canonical *addresses* that have no row. Raise as write() does."""
+        query = sa.select(self.store.address).where(self.store.address.in_(sorted(addresses)))
+        found = retrying(self.store, lambda connection: connection.execute(query).all())
+        return set(addresses) - {address for (address,) in found}
+
+    def ping(self) -> None:
+        """Raise as write() does unless the database would take logins now."""
+        retrying(self.store, lambda c: c.execute(sa.select(self.store.address).limit(1)).all())
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.store.engine.dispose()
+
+    def _execute(self, connection: Connection, batch: Sequence[Seen]) -> None:
+        self.store.dialect.begin_write(connection)
+        now = time.monotonic()
+        logins = newest(
+            replace(login, age_s=age_s) if (age_s := login.age_s + int(now - since)) else login
+            for login, since in batch
+        )
+        done = 0
+        while done < len(logins):
+            size = largest_size(len(logins) - done)
+            self._execute_rows(connection, logins[done : done + size])
+            done += size
+
+    def _execute_rows(self, connection: Connection, logins: Sequence[Login]) -> None:
+        size = len(logins)
+        if size not in self._statements:
+            self._statements[size] = self._compile(size)
+        text, order, constants = self._statements[size]
+        values = dict(constants)
+        for number, login in enumerate(logins):
+            values[f"a{number}"] = login.address
+            values[f"t{number}"] = login.age_s
+            values[f"u{number}"] = login.user
+            values[f"s{number}"] = login.service
+        parameters: Any = values if order is None else tuple(values[name] for name in order)
+        connection.exec_driver_sql(text, parameters)
+
+    def _compile(self, size: int) -> _Statement:
+        """Return the upsert of *size* rows as text for the driver."""
+        compiled: Any = upsert_rows(
+            self.store, [self._placeholders(number) for number in range(size)]
+        ).compile(dialect=self.store.engine.dialect)  # type: ignore[attr-defined]  # Executable has it
+        order = tuple(compiled.positiontup) if compiled.positional else None
+        # Ours have no value yet.
+        constants = {name: value for name, value in compiled.params.items() if value is not None}
+        return _Statement(str(compiled), order, constants)
+
+    def _placeholders(self, number: int) -> Mapping[str, Any]:
+        age_s = sa.bindparam(f"t{number}", type_=sa.Integer)
+        return row(
+            self.store,
+            sa.bindparam(f"a{number}", type_=sa.String),
+            self.store.dialect.ago(age_s),
+            sa.bindparam(f"u{number}", type_=sa.String),
+            sa.bindparam(f"s{number}", type_=sa.String),
+        )
+
+
+def largest_size(count: int) -> int:
+    """Return how many of *count* logins, at least 1, go into one statement."""
+    return max(size for size in _SIZES if size <= count)
