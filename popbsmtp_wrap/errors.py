@@ -32,6 +32,16 @@ class StoreUnavailableError(PopbsmtpError):
     exit_code = 75
 
 
+class SpoolError(PopbsmtpError):
+    """Logins cannot wait on disk now; nothing that was acknowledged is lost (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class SpoolBusyError(SpoolError):
+    """Another recorder or flush uses the spool."""
+
+
 class ServiceUnavailableError(PopbsmtpError):
     """A program or service that is needed is not there (EX_UNAVAILABLE)."""
 
