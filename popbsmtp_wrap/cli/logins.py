@@ -122,13 +122,20 @@ def list_(invocation: Invocation, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Revoke every address.")
 @pass_invocation
 def revoke(invocation: Invocation, addresses: tuple[str, ...], everything: bool) -> None:
-    """Delete addresses: they may not relay until the next login."""
+    """Delete addresses: they may not relay until the next login.
+
+    Logins of theirs that wait in this machine's spool are dropped.
+    """
+    from popbsmtp_wrap.recorder import revocation
     from popbsmtp_wrap.store import logins
 
     if bool(addresses) == everything:
         raise click.UsageError("Give either addresses or --all.")
-    store = open_administration(invocation.settings())
-    click.echo(logins.revoke(store, None if everything else addresses))
+    settings, chosen = invocation.settings(), None if everything else addresses
+    if trouble := revocation.before(settings.recorder, chosen):
+        click.echo(f"popbsmtp: {trouble}", err=True)
+    click.echo(logins.revoke(open_administration(settings), chosen))
+    revocation.after(settings.recorder, chosen)
 
 
 @click.command()

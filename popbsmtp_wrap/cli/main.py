@@ -11,6 +11,7 @@ from popbsmtp_wrap.cli.demo import demo
 from popbsmtp_wrap.cli.doctor import doctor
 from popbsmtp_wrap.cli.generate import dovecot, postfix
 from popbsmtp_wrap.cli.logins import check, expire, init, list_, record, revoke
+from popbsmtp_wrap.cli.recorder import flush, serve, status
 from popbsmtp_wrap.errors import PopbsmtpError
 
 
@@ -36,7 +37,10 @@ def popbsmtp(context: click.Context, config_path: str, debug: bool) -> None:
     context.obj = Invocation(config_path, debug)
 
 
-for command in (init, record, check, list_, revoke, expire, postfix, dovecot, doctor, demo):
+for command in (
+    *(init, record, check, list_, revoke, expire),
+    *(serve, status, flush, postfix, dovecot, doctor, demo),
+):
     popbsmtp.add_command(command)
 
 

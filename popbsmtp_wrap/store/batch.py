@@ -16,7 +16,7 @@ from popbsmtp_wrap.store.logins import newest, record, row, upsert_rows
 
 # SQLAlchemy takes 0.2 ms for each row of a statement that it has not seen, so the statements of
 # these sizes are compiled once and kept: about 150 bytes of text for each row.
-_SIZES: Final = (*range(1, 33), 64, 128, 256, 512)
+_SIZES: Final[tuple[int, ...]] = (*range(1, 33), 64, 128, 256, 512)
 LARGEST_BATCH: Final = _SIZES[-1]
 
 

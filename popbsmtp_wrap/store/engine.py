@@ -50,7 +50,8 @@ def open_store(
     """Return the store that *database* describes; nothing is connected yet.
 
     Every answer of the database is waited for *answer_s* seconds, by default as long as for a
-    connection. With *stay_connected* a connection is kept for the next transaction. Raise ConfigError for a URL, driver or password file that cannot work.
+    connection. With *stay_connected* a connection is kept for the next transaction. Raise
+    ConfigError for a URL, driver or password file that cannot work.
     """
     dialect = dialect_named(database.dialect)
     answer_s = answer_s or database.connect_timeout

@@ -1,0 +1,270 @@
+"""Connections to the recorder's sockets: who may come in, how many, and for how long.
+
+Each connection asks one thing and gets one answer. At most *capacity* are open. Beyond that the
+user who has most of those that have not asked yet loses the oldest one; when all have asked, the
+next wait in the kernel's queue.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections import defaultdict
+from collections.abc import Collection
+from typing import Final, Protocol
+
+from popbsmtp_wrap.recorder.counts import Counts
+from popbsmtp_wrap.recorder.log import Log
+
+# struct ucred: pid, uid, gid (unix(7)).
+_CREDENTIALS: Final = struct.Struct("3i")
+# Who connects has its request ready; this is for a machine that swaps.
+SILENCE_S: Final = 5.0
+# Requests have to fit in, and whoever sends a long one may not keep others out.
+_MOST_RECEIVED: Final = 16 << 20
+# So many at a time, then the others get their turn.
+_ACCEPTS: Final = 64
+_READ: Final = 4096
+_NO_ROOM_PAUSE_S: Final = 0.1
+
+
+class Door(Protocol):
+    """What is spoken on a listening socket."""
+
+    name: str
+
+    def is_complete(self, received: bytes) -> bool:
+        """Tell whether *received* is a whole request, or too much for one."""
+
+    def serve(self, connection: "Connection", request: bytes) -> None:
+        """Have *connection* answered, now or later. Raise ValueError for what is no request."""
+
+    def refusal(self, reason: str) -> bytes:
+        """Return what to tell a peer that is not served."""
+
+
+class Connection:
+    """One peer: first its request, then our answer, then the end."""
+
+    def __init__(self, house: "Connections", peer: socket.socket, uid: int, door: Door) -> None:
+        self.uid = uid
+        self.door = door
+        self.began = time.monotonic()
+        self.asked = False
+        self._house = house
+        self._peer = peer
+        self._received = b""
+        self._rest = b""
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether anybody can still hear an answer."""
+        return self._peer.fileno() >= 0
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._peer.fileno()
+
+    def readable(self) -> None:
+        """Take what has come."""
+        try:
+            # Without room for control messages the kernel closes descriptors that come along.
+            data = self._peer.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._house.close(self, None if self.asked or not self._received else "incomplete")
+        elif self.asked:
+            self._house.close(self, "more after the request")
+        else:
+            self._received += data
+            self._house.received += len(data)
+            if self.door.is_complete(self._received):
+                self._ask()
+
+    def _ask(self) -> None:
+        self.asked = True
+        self._house.has_asked(self)
+        request, self._received = self._received, b""
+        self._house.received -= len(request)
+        try:
+            self.door.serve(self, request)
+        except ValueError as error:
+            self._house.log.event("bad_request", socket=self.door.name, uid=self.uid, error=error)
+            self._house.counts.dropped["bad request"] += 1
+            self.send(self.door.refusal(str(error)))
+
+    def send(self, answer: bytes) -> None:
+        """Send *answer* and close; nothing happens when the peer has gone."""
+        if not self.is_open or self._rest:
+            return
+        self._rest = answer
+        self._send_rest()
+
+    def _send_rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._rest:
+                self._rest = self._rest[self._peer.send(self._rest) :]
+        except BlockingIOError:
+            self.began = time.monotonic()
+            self._house.is_sending(self)
+            loop.add_writer(self._peer, self._send_rest)
+            return
+        except OSError:
+            pass  # it has gone
+        self._house.close(self)
+
+    def close(self) -> int:
+        """Close the socket; return how many bytes had come in vain. The house calls this."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._peer)
+        loop.remove_writer(self._peer)
+        self._peer.close()
+        count, self._received = len(self._received), b""
+        return count
+
+
+class Connections:
+    """All connections of the recorder."""
+
+    def __init__(self, capacity: int, allowed: Collection[int], log: Log, counts: Counts) -> None:
+        """Serve at most *capacity* peers at once, those whose user is in *allowed*."""
+        self.allowed = allowed
+        self.log = log
+        self.counts = counts
+        self.received = 0
+        self._capacity = capacity
+        self._open: set[Connection] = set()
+        # Those that owe us something, oldest first, by user.
+        self._owing: defaultdict[int, dict[Connection, None]] = defaultdict(dict)
+        self._doors: dict[socket.socket, Door] = {}
+        self._paused = False
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """Return how many are open."""
+        return len(self._open)
+
+    def listen(self, listener: socket.socket, door: Door) -> None:
+        """Accept peers from *listener* for *door*."""
+        listener.setblocking(False)
+        self._doors[listener] = door
+        if not self._paused:
+            asyncio.get_running_loop().add_reader(listener, self._accept_some, listener)
+
+    def stop_listening(self, listener: socket.socket) -> None:
+        """Accept no more peers from *listener*."""
+        asyncio.get_running_loop().remove_reader(listener)
+        self._doors.pop(listener, None)
+
+    def _accept_some(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS):
+            if not self._has_room():
+                self._pause()
+                return
+            try:
+                peer, _ = listener.accept()
+            except (BlockingIOError, ConnectionError):
+                return
+            except OSError as error:
+                self.log.event("accept_failed", error=error)
+                self._pause(_NO_ROOM_PAUSE_S)
+                return
+            self._admit(peer, self._doors[listener])
+
+    def _admit(self, peer: socket.socket, door: Door) -> None:
+        peer.setblocking(False)
+        _, uid, _ = _CREDENTIALS.unpack(
+            peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        if uid not in self.allowed:
+            self.log.event("peer_refused", socket=door.name, uid=uid)
+            self.counts.dropped["refused"] += 1
+            with contextlib.suppress(OSError):
+                peer.send(door.refusal(f"user {uid} may not record logins, see recorder.users"))
+            peer.close()
+            return
+        connection = Connection(self, peer, uid, door)
+        self._open.add(connection)
+        self._owes(connection)
+        asyncio.get_running_loop().add_reader(peer, connection.readable)
+        # Most peers send before we have accepted.
+        connection.readable()
+
+    def _has_room(self) -> bool:
+        """Make room for one more; return False when nobody has to go."""
+        while len(self._open) >= self._capacity or self.received > _MOST_RECEIVED:
+            uid = max(self._owing, key=lambda uid: len(self._owing[uid]), default=None)
+            if uid is None:
+                return False
+            self.close(next(iter(self._owing[uid])), "no room")
+        return True
+
+    def _pause(self, pause_s: float | None = None) -> None:
+        """Leave peers in the kernel's queue until a connection ends, or for *pause_s*."""
+        loop = asyncio.get_running_loop()
+        self._paused = True
+        for listener in self._doors:
+            loop.remove_reader(listener)
+        if pause_s is not None:
+            loop.call_later(pause_s, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            for listener, door in list(self._doors.items()):
+                self.listen(listener, door)
+
+    def _owes(self, connection: Connection) -> None:
+        self._owing[connection.uid][connection] = None
+        if self._sweep is None:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(SILENCE_S / 5, self._close_silent)
+
+    def is_sending(self, connection: Connection) -> None:
+        """Expect *connection* to take its answer."""
+        self._owes(connection)
+
+    def has_asked(self, connection: Connection) -> None:
+        """Owe *connection* an answer."""
+        owing = self._owing[connection.uid]
+        owing.pop(connection, None)
+        if not owing:
+            del self._owing[connection.uid]
+
+    def _close_silent(self) -> None:
+        """Close those that owe us something for too long."""
+        self._sweep = None
+        latest = time.monotonic() - SILENCE_S
+        for owing in list(self._owing.values()):
+            for connection in [c for c in owing if c.began < latest]:
+                self.close(connection, "silent")
+        if self._owing:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(SILENCE_S / 5, self._close_silent)
+
+    def close(self, connection: Connection, why: str | None = None) -> None:
+        """End *connection*; *why* is logged where it is the peer's fault."""
+        if connection not in self._open:
+            return
+        if why is not None:
+            self.counts.dropped[why] += 1
+            self.log.event(
+                "connection_dropped", socket=connection.door.name, uid=connection.uid, why=why
+            )
+        self._open.remove(connection)
+        self.has_asked(connection)
+        self.received -= connection.close()
+        self._go_on()
+
+    async def finish(self, patience_s: float) -> None:
+        """Wait until all have their answers, at most *patience_s* seconds, and close the rest."""
+        deadline = time.monotonic() + patience_s
+        while any(c.asked for c in self._open) and time.monotonic() < deadline:  # noqa: ASYNC110 - once
+            await asyncio.sleep(0.01)
+        for connection in list(self._open):
+            self.close(connection)

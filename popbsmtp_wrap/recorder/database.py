@@ -1,0 +1,48 @@
+"""The database as the event loop sees it: a thread of its own, one connection that stays."""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.store.batch import BatchWriter, Seen, largest_size
+from popbsmtp_wrap.store.engine import open_store
+
+__all__ = ["Database", "Seen"]
+
+Result = TypeVar("Result")
+
+
+class Database:
+    """Writes batches in their order. Every wait is bounded by database.connect_timeout."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is connected yet. Raise ConfigError for what cannot work."""
+        self._writer = BatchWriter(open_store(settings.database, stay_connected=True))
+        self._thread = ThreadPoolExecutor(1, "database")
+
+    def batch_size(self, waiting: int) -> int:
+        """Return how many of *waiting* addresses go into one statement and commit."""
+        return largest_size(waiting)
+
+    async def write(self, batch: Sequence[Seen]) -> None:
+        """Commit *batch*. Raise StoreUnavailableError, RefusedError or SchemaError."""
+        if batch:
+            await self._run(lambda: self._writer.write(batch))
+
+    async def missing(self, addresses: Collection[str]) -> set[str]:
+        """Return those of canonical *addresses* that have no row. Raise as write() does."""
+        return await self._run(lambda: self._writer.missing(addresses))
+
+    async def ping(self) -> None:
+        """Raise as write() does unless the database answers."""
+        await self._run(self._writer.ping)
+
+    async def close(self) -> None:
+        """Close the connection, after what has been asked before."""
+        await self._run(self._writer.close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)

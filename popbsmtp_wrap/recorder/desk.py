@@ -1,0 +1,327 @@
+"""What becomes of each login: remembered, committed with others, or spooled. Runs in the loop.
+
+The database is either up or down. Up: logins wait for the commit that runs and go into the next
+one. A commit that fails, or that takes longer than *patience*, takes the database down: what waits
+for it goes to the spool, and so does every login after it, at no other cost (a circuit breaker). A
+probe with growing pauses takes it up again, and then the spool drains beside the logins.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import Final
+
+from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.recorder.counts import Counts
+from popbsmtp_wrap.recorder.database import Database, Seen
+from popbsmtp_wrap.recorder.log import Log
+from popbsmtp_wrap.recorder.memory import Memory
+from popbsmtp_wrap.recorder.spooling import Spooling
+
+# Hears None when a login is safe, else why it is not.
+Answer = Callable[[str | None], None]
+
+# Of the time that somebody waits at most: a commit, and then the spool, have to fit in.
+_PATIENCE_SHARE: Final = 0.4
+_SHORTEST_PATIENCE_S: Final = 0.1
+_FIRST_PAUSE_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 5.0
+# A row that went away behind our back (revoked on another host) is not remembered for longer.
+_VERIFY_S: Final = 1.0
+_MOST_VERIFIED: Final = 1000
+# Recording processes spool as well, while there is no recorder.
+_LOOK_S: Final = 5.0
+# Logins that neither the database nor the spool takes; about 1 kB each.
+_MOST_KEPT: Final = 10_000
+
+
+class Entry:
+    """A login that is not safe yet, and who waits for that."""
+
+    __slots__ = ("answers", "login", "since")
+
+    def __init__(self, login: Login, since: float, answer: Answer) -> None:
+        self.login = login
+        self.since = since
+        self.answers = [answer]
+
+    def join(self, login: Login, since: float, answer: Answer) -> None:
+        """Take a later login of the same address along."""
+        self.login, self.since = login, since
+        self.answers.append(answer)
+
+    def answer(self, trouble: str | None) -> None:
+        """Tell everybody who waits, once."""
+        answers, self.answers = self.answers, []
+        for answer in answers:
+            answer(trouble)
+
+
+class Desk:
+    """Takes logins and sees that they get into the table."""
+
+    def __init__(
+        self, settings: Settings, database: Database, spooling: Spooling, log: Log, counts: Counts
+    ) -> None:
+        self.memory = Memory(settings.refresh)
+        self.up = True
+        self.trouble: str | None = None
+        self._database = database
+        self._spooling = spooling
+        self._log = log
+        self._counts = counts
+        self._patience_s = patience_s(settings)
+        self._waiting: dict[str, Entry] = {}
+        self._in_flight: list[Entry] = []
+        self._kept: dict[str, Entry] = {}
+        self._hits: set[str] = set()
+        self._pause_s = _FIRST_PAUSE_S
+        self._draining = asyncio.Lock()
+        self._work = asyncio.Event()
+        self._drainable = asyncio.Event()
+        jobs = (self._write, self._drain, self._look, self._verify)
+        self._tasks = [asyncio.create_task(job()) for job in jobs]
+        self._probe_task: asyncio.Task[None] | None = None
+
+    def submit(self, login: Login, answer: Answer) -> None:
+        """Have *login*, which happens now, recorded; *answer* hears of it once."""
+        now = time.monotonic()
+        if self.memory.holds(login.address, now):
+            self._hits.add(login.address)
+            self._counts.outcomes["remembered"] += 1
+            answer(None)
+            return
+        if entry := self._waiting.get(login.address):
+            entry.join(login, now, answer)
+            return
+        entry = Entry(login, now, answer)
+        if self.up:
+            self._waiting[login.address] = entry
+            self._work.set()
+        else:
+            self._spool([entry])
+
+    async def adopt(self, settings: Settings, database: Database) -> None:
+        """Go on with other settings and *database*; close the one before."""
+        old, self._database = self._database, database
+        self._patience_s = patience_s(settings)
+        self._pause_s = _FIRST_PAUSE_S
+        self.memory.refresh_s = settings.refresh
+        self.memory.clear()
+        await old.close()
+
+    def depth(self) -> int:
+        """Return how many addresses wait for a commit."""
+        return len(self._waiting) + len(self._in_flight) + len(self._kept)
+
+    async def revoke(self, addresses: Collection[str] | None) -> None:
+        """Forget *addresses*, None for all, once their logins so far are in the table.
+
+        What waits in the spool does not come back. Raise SpoolError when that cannot be.
+        """
+        await self._settled()
+        self.revoked(addresses)
+        async with self._draining:
+            await self._spooling.remove(addresses)
+
+    def revoked(self, addresses: Collection[str] | None) -> None:
+        """Have the next login of *addresses*, None for all, written."""
+        if addresses is None:
+            self.memory.clear()
+            self._kept.clear()
+        for address in addresses or ():
+            self.memory.forget(address)
+            self._kept.pop(address, None)
+
+    async def close(self, patience_s: float) -> None:
+        """Commit or spool what waits, within about *patience_s* seconds, and stop."""
+        try:
+            async with asyncio.timeout(patience_s / 2):
+                await self._settled()
+        except TimeoutError:
+            self._go_down("stopping")
+            try:
+                async with asyncio.timeout(patience_s / 2):
+                    await self._spooling.settled()
+            except TimeoutError:
+                pass
+        for task in [*self._tasks, self._probe_task]:
+            if task is not None:
+                task.cancel()
+        lost = self.depth() if not self.up else 0
+        self._log.event("stopped", lost=lost)
+
+    async def _settled(self) -> None:
+        """Wait until nothing waits that came before."""
+        pending = [*self._waiting.values(), *self._in_flight]
+        while any(entry.answers for entry in pending):  # noqa: ASYNC110 - rare
+            await asyncio.sleep(0.005)
+        await self._spooling.settled()
+
+    async def _write(self) -> None:
+        """Commit what waits, batch by batch."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._work.wait()
+            if not self._waiting:
+                self._work.clear()
+                continue
+            batch = self._take()
+            slow = loop.call_later(self._patience_s, self._too_slow)
+            try:
+                await self._database.write([Seen(entry.login, entry.since) for entry in batch])
+            except PopbsmtpError as error:
+                self._in_flight = []
+                self._go_down(str(error))
+                self._spool(batch)
+            else:
+                self._committed(batch)
+            finally:
+                slow.cancel()
+
+    def _take(self) -> list[Entry]:
+        size = self._database.batch_size(len(self._waiting))
+        addresses = [address for address, _ in zip(self._waiting, range(size), strict=False)]
+        self._in_flight = [self._waiting.pop(address) for address in addresses]
+        return self._in_flight
+
+    def _committed(self, batch: list[Entry]) -> None:
+        self._in_flight = []
+        self._counts.batch(len(batch))
+        self._pause_s = _FIRST_PAUSE_S
+        for entry in batch:
+            self.memory.add(entry.login.address, entry.since)
+            self._counts.outcomes["committed"] += len(entry.answers)
+            entry.answer(None)
+        self._go_up()
+
+    def _too_slow(self) -> None:
+        """Spool what waits for a commit that takes too long; it may come all the same."""
+        batch = self._in_flight
+        self._go_down(f"no commit within {self._patience_s:g} s")
+        self._spool(batch)
+
+    def _go_down(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._drainable.clear()
+        if self.up:
+            self.up = False
+            self._log.event("database_down", error=trouble)
+            self._probe_task = asyncio.create_task(self._probe())
+        waiting, self._waiting = self._waiting, {}
+        self._spool(waiting.values())
+
+    def _go_up(self) -> None:
+        if self.up:
+            return
+        self.up, self.trouble = True, None
+        self._log.event("database_up", spooled=self._spooling.waiting, kept=len(self._kept))
+        if self._probe_task is not None:
+            self._probe_task.cancel()
+            self._probe_task = None
+        kept, self._kept = self._kept, {}
+        for entry in kept.values():
+            self._waiting.setdefault(entry.login.address, entry)
+        self._work.set()
+        self._drainable.set()
+
+    async def _probe(self) -> None:
+        """Try the database with growing pauses until it takes something."""
+        while not self.up:
+            await asyncio.sleep(self._pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            try:
+                if not await self._drain_some():
+                    await self._database.ping()
+            except PopbsmtpError as error:
+                self.trouble = str(error)
+            else:
+                self._probe_task = None
+                self._go_up()
+
+    def _spool(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if entry.answers:
+                self._spooling.add(entry.login, entry.since, partial(self._spooled, entry))
+
+    def _spooled(self, entry: Entry, trouble: str | None) -> None:
+        if not entry.answers:
+            return  # committed meanwhile
+        if trouble is None:
+            self.memory.add(entry.login.address, entry.since)
+            self._counts.outcomes["spooled"] += len(entry.answers)
+            if self.up:
+                self._drainable.set()
+        else:
+            self._counts.outcomes["refused"] += len(entry.answers)
+            self._keep(entry)
+        entry.answer(trouble)
+
+    def _keep(self, entry: Entry) -> None:
+        """Keep a login that nobody takes in memory, as long as we live and there is room."""
+        kept = Entry(entry.login, entry.since, lambda _: None)
+        if self.up:
+            self._waiting.setdefault(entry.login.address, kept)
+            self._work.set()
+        elif len(self._kept) < _MOST_KEPT or entry.login.address in self._kept:
+            self._kept[entry.login.address] = kept
+        else:
+            self._counts.outcomes["lost"] += 1
+
+    async def _drain(self) -> None:
+        """Write what the spool holds while the database is up."""
+        while True:
+            await self._drainable.wait()
+            try:
+                if not await self._drain_some():
+                    self._drainable.clear()
+            except PopbsmtpError as error:
+                self._go_down(str(error))
+
+    async def _drain_some(self) -> bool:
+        """Write a piece of the spool; return False when there is none."""
+        async with self._draining:
+            chunk = await self._spooling.next_chunk()
+            if chunk is None:
+                return False
+            now = time.monotonic()
+            await self._database.write([Seen(login, now) for login in chunk.logins])
+            await self._spooling.committed(chunk)
+            return True
+
+    async def _look(self) -> None:
+        """Find out whether the database is up, and again and again what others have spooled."""
+        try:
+            await self._database.ping()
+        except PopbsmtpError as error:
+            self._go_down(str(error))
+        while True:
+            if self.up:
+                self._drainable.set()
+            await asyncio.sleep(_LOOK_S)
+
+    async def _verify(self) -> None:
+        """Forget the addresses that were answered from memory and have no row."""
+        while True:
+            await asyncio.sleep(_VERIFY_S)
+            if not self._hits or not self.up or self._spooling.waiting:
+                continue
+            hits = [self._hits.pop() for _ in range(min(len(self._hits), _MOST_VERIFIED))]
+            try:
+                for address in await self._database.missing(hits):
+                    self.memory.forget(address)
+            except PopbsmtpError as error:
+                self._go_down(str(error))
+
+
+def patience_s(settings: Settings) -> float:
+    """Return how long a login waits for a commit before it goes to the spool.
+
+    The wrapper gives the recorder half of its own time.
+    """
+    longest_s = min(settings.wrapper.wait / 2, settings.recorder.reply_timeout)
+    return max(_SHORTEST_PATIENCE_S, longest_s * _PATIENCE_SHARE)

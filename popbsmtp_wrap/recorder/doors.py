@@ -1,0 +1,116 @@
+"""What is spoken on the recorder's sockets: popbsmtp-wrap's line, and Dovecot's script-login."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.login import Login, make_login
+from popbsmtp_wrap.recorder import control
+from popbsmtp_wrap.recorder.connections import Connection
+from popbsmtp_wrap.recorder.desk import Answer
+from popbsmtp_wrap.recorder.log import Log
+from popbsmtp_wrap.sources import postlogin
+from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_request
+
+WRAPPER: Final = "wrapper"
+
+
+class Recording(Protocol):
+    """Where a door takes its logins."""
+
+    def login(self, source: str, login: Login, answer: Answer) -> None:
+        """Have *login* recorded unless its address never counts; *answer* hears of it once."""
+
+    def control(self, word: str, arguments: list[str]) -> Coroutine[Any, Any, str]:
+        """Do what an administrator asks and return the answer's text. Raise PopbsmtpError."""
+
+
+class WrapperDoor:
+    """One line from popbsmtp-wrap (wire.py), or from an administrator (control.py)."""
+
+    name = WRAPPER
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def is_complete(self, received: bytes) -> bool:
+        """Tell whether the line has its end, or never will."""
+        return b"\n" in received or len(received) > LONGEST_LINE
+
+    def serve(self, connection: Connection, request: bytes) -> None:
+        """Record a login or do an administrator's bidding. Raise ValueError for other lines."""
+        if control.is_control(request):
+            self._administer(connection, *control.parse(request))
+            return
+        login = make_login(*parse_request(request))
+
+        def answer(trouble: str | None) -> None:
+            connection.send(format_answer("NO", trouble) if trouble else b"OK\n")
+
+        self._recording.login(WRAPPER, login, answer)
+
+    def refusal(self, reason: str) -> bytes:
+        """Return the answer that makes the wrapper record by itself."""
+        return format_answer("NO", reason)
+
+    def _administer(self, connection: Connection, word: str, arguments: list[str]) -> None:
+        # Those who may record logins may not see or undo what others do.
+        if connection.uid not in (0, os.geteuid()):
+            raise ValueError(f"user {connection.uid} is not root or the recorder's user")
+
+        async def administer() -> None:
+            try:
+                text = await self._recording.control(word, arguments)
+            except PopbsmtpError as error:
+                connection.send(format_answer("NO", str(error)))
+            else:
+                connection.send(f"OK\t{text}\n".encode("ascii"))
+
+        task = asyncio.create_task(administer())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class PostLoginDoor:
+    """Dovecot's own request (sources/postlogin.py); without a reply no mailbox opens."""
+
+    def __init__(
+        self, service: str, recording: Recording, reply_timeout_s: Callable[[], float], log: Log
+    ) -> None:
+        self.name = f"postlogin-{service}"
+        self._service = service
+        self._recording = recording
+        self._reply_timeout_s = reply_timeout_s
+        self._log = log
+
+    def is_complete(self, received: bytes) -> bool:
+        """Tell whether both lines are there, or never will be."""
+        return postlogin.is_complete(received)
+
+    def serve(self, connection: Connection, request: bytes) -> None:
+        """Record the login and reply; in any case after reply_timeout. Raise ValueError."""
+        asked = postlogin.parse(request)
+        if asked.master:
+            connection.send(asked.reply)
+            return
+        try:
+            login = make_login(asked.remote, asked.user, self._service)
+        except ValueError as error:
+            self._log.event("not_recorded", socket=self.name, error=error)
+            connection.send(asked.reply)
+            return
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(self._reply_timeout_s(), connection.send, asked.reply)
+
+        def answer(_: str | None) -> None:
+            late.cancel()
+            connection.send(asked.reply)
+
+        self._recording.login(self.name, login, answer)
+
+    def refusal(self, reason: str) -> bytes:
+        """Return nothing: there is no such answer in this protocol."""
+        return b""
