@@ -96,6 +96,9 @@ class Connection:
             self._house.log.event("bad_request", socket=self.door.name, uid=self.uid, error=error)
             self._house.counts.dropped["bad request"] += 1
             self.send(self.door.refusal(str(error)))
+        except Exception as error:  # noqa: BLE001 - it costs this connection only
+            self._house.log.event("unexpected", socket=self.door.name, error=repr(error))
+            self._house.close(self, "unexpected")
 
     def send(self, answer: bytes) -> None:
         """Send *answer* and close; nothing happens when the peer has gone."""

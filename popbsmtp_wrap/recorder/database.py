@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.errors import PopbsmtpError, StoreUnavailableError
 from popbsmtp_wrap.store.batch import BatchWriter, Seen, largest_size
 from popbsmtp_wrap.store.engine import open_store
 
@@ -26,10 +27,12 @@ class Database:
         """Return how many of *waiting* addresses go into one statement and commit."""
         return largest_size(waiting)
 
-    async def write(self, batch: Sequence[Seen]) -> None:
-        """Commit *batch*. Raise StoreUnavailableError, RefusedError or SchemaError."""
-        if batch:
-            await self._run(lambda: self._writer.write(batch))
+    async def write(self, batch: Sequence[Seen]) -> list[str]:
+        """Commit *batch* and return what the database says of logins that it does not take.
+
+        Raise StoreUnavailableError, RefusedError or SchemaError when nothing is committed.
+        """
+        return await self._run(lambda: self._writer.write(batch)) if batch else []
 
     async def missing(self, addresses: Collection[str]) -> set[str]:
         """Return those of canonical *addresses* that have no row. Raise as write() does."""
@@ -45,4 +48,11 @@ class Database:
         self._thread.shutdown(wait=False)
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, work)
+        except PopbsmtpError:
+            raise
+        except Exception as error:
+            # Whatever it is, logins go to the spool meanwhile.
+            raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error

@@ -9,7 +9,7 @@ probe with growing pauses takes it up again, and then the spool drains beside th
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Final
 
@@ -18,12 +18,10 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.database import Database, Seen
+from popbsmtp_wrap.recorder.entry import Answer, Entry
 from popbsmtp_wrap.recorder.log import Log
 from popbsmtp_wrap.recorder.memory import Memory
 from popbsmtp_wrap.recorder.spooling import Spooling
-
-# Hears None when a login is safe, else why it is not.
-Answer = Callable[[str | None], None]
 
 # Of the time that somebody waits at most: a commit, and then the spool, have to fit in.
 _PATIENCE_SHARE: Final = 0.4
@@ -37,28 +35,6 @@ _MOST_VERIFIED: Final = 1000
 _LOOK_S: Final = 5.0
 # Logins that neither the database nor the spool takes; about 1 kB each.
 _MOST_KEPT: Final = 10_000
-
-
-class Entry:
-    """A login that is not safe yet, and who waits for that."""
-
-    __slots__ = ("answers", "login", "since")
-
-    def __init__(self, login: Login, since: float, answer: Answer) -> None:
-        self.login = login
-        self.since = since
-        self.answers = [answer]
-
-    def join(self, login: Login, since: float, answer: Answer) -> None:
-        """Take a later login of the same address along."""
-        self.login, self.since = login, since
-        self.answers.append(answer)
-
-    def answer(self, trouble: str | None) -> None:
-        """Tell everybody who waits, once."""
-        answers, self.answers = self.answers, []
-        for answer in answers:
-            answer(trouble)
 
 
 class Desk:
@@ -143,7 +119,7 @@ class Desk:
             async with asyncio.timeout(patience_s / 2):
                 await self._settled()
         except TimeoutError:
-            self._go_down("stopping")
+            self._go_down("the recorder stops before it answers")
             try:
                 async with asyncio.timeout(patience_s / 2):
                     await self._spooling.settled()
@@ -173,7 +149,7 @@ class Desk:
             batch = self._take()
             slow = loop.call_later(self._patience_s, self._too_slow)
             try:
-                await self._database.write([Seen(entry.login, entry.since) for entry in batch])
+                await self._commit([Seen(entry.login, entry.since) for entry in batch])
             except PopbsmtpError as error:
                 self._in_flight = []
                 self._go_down(str(error))
@@ -182,6 +158,11 @@ class Desk:
                 self._committed(batch)
             finally:
                 slow.cancel()
+
+    async def _commit(self, batch: list[Seen]) -> None:
+        for reason in await self._database.write(batch):
+            self._counts.outcomes["not taken"] += 1
+            self._log.event("login_not_taken", error=reason)
 
     def _take(self) -> list[Entry]:
         size = self._database.batch_size(len(self._waiting))
@@ -289,7 +270,7 @@ class Desk:
             if chunk is None:
                 return False
             now = time.monotonic()
-            await self._database.write([Seen(login, now) for login in chunk.logins])
+            await self._commit([Seen(login, now) for login in chunk.logins])
             await self._spooling.committed(chunk)
             return True
 

@@ -9,7 +9,7 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.recorder import control
 from popbsmtp_wrap.recorder.connections import Connection
-from popbsmtp_wrap.recorder.desk import Answer
+from popbsmtp_wrap.recorder.entry import Answer
 from popbsmtp_wrap.recorder.log import Log
 from popbsmtp_wrap.sources import postlogin
 from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_request

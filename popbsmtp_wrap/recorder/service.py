@@ -20,8 +20,9 @@ from popbsmtp_wrap.recorder import control, systemd
 from popbsmtp_wrap.recorder.connections import Connections, Door
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.database import Database
-from popbsmtp_wrap.recorder.desk import Answer, Desk
+from popbsmtp_wrap.recorder.desk import Desk
 from popbsmtp_wrap.recorder.doors import PostLoginDoor, WrapperDoor
+from popbsmtp_wrap.recorder.entry import Answer
 from popbsmtp_wrap.recorder.listeners import Listeners, allowed_uids, user_of
 from popbsmtp_wrap.recorder.log import Log
 from popbsmtp_wrap.recorder.spooling import Spooling
@@ -81,6 +82,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.set_exception_handler(self._unexpected)
         self._spooling = Spooling(self._settings, self._log, self._counts)
         await self._spooling.measure()
         self._desk = Desk(self._settings, self._database, self._spooling, self._log, self._counts)
@@ -196,6 +198,11 @@ class Service:
         self._listen()
         await self._desk.adopt(settings, database)
         self._log.event("reloaded")
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what no code of ours has expected; the other logins go on."""
+        error = context.get("exception")
+        self._log.event("unexpected", what=context["message"], error=error and repr(error))
 
     async def _watchdog(self) -> None:
         """Tell the service manager that the loop turns."""

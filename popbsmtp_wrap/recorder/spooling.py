@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.errors import SpoolBusyError, SpoolError
+from popbsmtp_wrap.errors import PopbsmtpError, SpoolBusyError, SpoolError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder.counts import Counts
+from popbsmtp_wrap.recorder.entry import Answer
 from popbsmtp_wrap.recorder.log import Log
 from popbsmtp_wrap.spool.directory import Depth, Spool, depth, lock
 from popbsmtp_wrap.spool.draining import Chunk, Drain
@@ -20,7 +21,6 @@ from popbsmtp_wrap.spool.writing import Appender
 from popbsmtp_wrap.store.batch import LARGEST_BATCH
 
 Result = TypeVar("Result")
-Answer = Callable[[str | None], None]
 
 # A directory that was not usable is tried again after this.
 _REOPEN_S: Final = 1.0
@@ -195,4 +195,10 @@ class Spooling:
         self._log.event("spool_failed", error=error)
 
     async def _run(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, work)
+        except PopbsmtpError:
+            raise
+        except Exception as error:
+            raise SpoolError(f"{type(error).__name__}: {error}") from error

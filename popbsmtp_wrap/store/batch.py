@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, IntegrityError, InternalError
 
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
@@ -18,6 +18,8 @@ from popbsmtp_wrap.store.logins import newest, record, row, upsert_rows
 # these sizes are compiled once and kept: about 150 bytes of text for each row.
 _SIZES: Final[tuple[int, ...]] = (*range(1, 33), 64, 128, 256, 512)
 LARGEST_BATCH: Final = _SIZES[-1]
+# What a constraint or a trigger of an adopted table may have against a row.
+_OF_ONE_ROW: Final = (DataError, IntegrityError, InternalError)
 
 
 class Seen(NamedTuple):
@@ -43,20 +45,33 @@ class BatchWriter:
         self.store = store
         self._statements: dict[int, _Statement] = {}
 
-    def write(self, batch: Sequence[Seen]) -> None:
+    def write(self, batch: Sequence[Seen]) -> list[str]:
         """Commit *batch*; its ages go on until the statement is sent.
 
-        Deadlocks and lost connections are tried again. Raise StoreUnavailableError, RefusedError
-        or SchemaError when nothing of it is committed.
+        Deadlocks and lost connections are tried again. Return what the database says of logins
+        that it does not take while it takes others. Raise StoreUnavailableError, RefusedError or
+        SchemaError when nothing of it is committed.
         """
         try:
             retrying(self.store, lambda connection: self._execute(connection, batch))
         except PopbsmtpError as error:
-            if not isinstance(error.__cause__, DataError):
+            if not isinstance(error.__cause__, _OF_ONE_ROW):
                 raise
-            # A name that its column does not take; record() knows how to cut it.
-            for login, since in batch:
+            return self._write_singly(batch)
+        return []
+
+    def _write_singly(self, batch: Sequence[Seen]) -> list[str]:
+        """Write all but those that the database does not take, so that they hold nobody up."""
+        failures = []
+        for login, since in batch:
+            try:
+                # Where a name is the trouble, record() cuts it.
                 record(self.store, login, since=since)
+            except PopbsmtpError as error:
+                failures.append(error)
+        if len(failures) == len(batch):
+            raise failures[0]
+        return [str(error) for error in failures]
 
     def missing(self, addresses: Collection[str]) -> set[str]:
         """Return those of canonical *addresses* that have no row. Raise as write() does."""
