@@ -55,6 +55,8 @@ class Spool:
     def close(self) -> None:
         """Let others have the spool."""
         if self._descriptor >= 0:
+            # A child that was forked has the descriptor as well, and the lock is the file's.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
         self._descriptor = -1
 

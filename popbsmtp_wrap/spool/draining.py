@@ -66,11 +66,12 @@ class Drain:
         self._parts: list[_Part] = []
         self._rewrites = spool.rewrites
 
-    def chunk(self) -> Chunk | None:
+    def chunk(self, now: Stamp | None = None) -> Chunk | None:
         """Return the next chunk, the same again unless commit() was called; None at the end.
 
-        After the end the next call begins anew, with what has come meanwhile and with files that
-        could not be read or removed. Raise SpoolError when the directory cannot be listed.
+        Logins are as old as they are *now*, by default at this moment. After the end the next call
+        begins anew, with what has come meanwhile and with files that could not be read or removed.
+        Raise SpoolError when the directory cannot be listed.
         """
         if not self._begun:
             try:
@@ -83,7 +84,7 @@ class Drain:
         if not self._begun:
             return None
         chunk, self._parts = Chunk(), []
-        offset, now = self._offset, Stamp.now()
+        offset, now = self._offset, now or Stamp.now()
         for name in self._names:
             if chunk.records >= self._most:
                 break
