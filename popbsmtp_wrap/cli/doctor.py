@@ -1,6 +1,7 @@
 """popbsmtp doctor: every link of the chain, one line each."""
 
 import sys
+import time
 
 import click
 
@@ -22,19 +23,24 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
     """Check every link of the chain, one line each.
 
     ok, warn or FAIL, and what to type. Exit status 1 if anything fails. A row for nobody's
-    address (192.0.2.251) is written, asked for through postmap, and deleted again.
+    address (192.0.2.251) is written, asked for through postmap, and deleted again. Each socket of
+    the recorder is asked with a login from loopback, which is not recorded.
     """
     from popbsmtp_wrap.doctor.database import check_database
     from popbsmtp_wrap.doctor.dovecot import check_dovecot
     from popbsmtp_wrap.doctor.finding import Finding
     from popbsmtp_wrap.doctor.postfix import check_postfix
     from popbsmtp_wrap.doctor.schedule import check_schedule
+    from popbsmtp_wrap.doctor.sockets import check_sockets
+    from popbsmtp_wrap.doctor.spool import check_spool
 
     settings = invocation.settings()
     failed = False
     click.echo(Finding("ok", f"configuration {invocation.config_path}"))
     for findings in (
         check_database(settings),
+        check_sockets(settings),
+        check_spool(settings, time.time()),
         check_postfix(settings, postfix_directory),
         check_dovecot(settings, invocation.config_path, dovecot_config),
         check_schedule(),

@@ -1,17 +1,15 @@
-"""Whether the user that Dovecot runs the wrapper as may read what the wrapper needs."""
+"""Whether the user that Dovecot runs the wrapper as may use what the wrapper needs."""
 
 import os
 import pwd
-import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from popbsmtp_wrap.config import DEFAULT_PATH, Settings
+from popbsmtp_wrap.config import DEFAULT_PATH, Recorder, Settings
+from popbsmtp_wrap.doctor.doveconf import services, setting
 from popbsmtp_wrap.doctor.finding import Finding
 from popbsmtp_wrap.store.files import path_of
-
-_SERVICE = re.compile(r"^service (\S+) \{\n(.*?)^\}", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -23,18 +21,18 @@ class Runner:
     config_path: str
 
 
-def runners(doveconf: str, internal_user: str) -> Iterator[Runner]:
-    """Yield whom each post-login service of *doveconf* (doveconf -n) runs the wrapper as."""
-    for _, body in _SERVICE.findall(doveconf):
-        executable = _value(body, "executable")
+def runners(text: str, internal_user: str) -> Iterator[Runner]:
+    """Yield whom each post-login service of *text* (doveconf -n) runs the wrapper as."""
+    for _, body in services(text):
+        executable = setting(body, "executable")
         if "script-login" not in executable or "popbsmtp" not in executable:
             continue
-        user = _value(body, "user") or "root"
+        user = setting(body, "user") or "root"
         words = executable.split(" ")
         named = words.index("--config") + 1 if "--config" in words[:-1] else 0
         yield Runner(
             internal_user if user.startswith("$") else user,
-            tuple(_value(body, "extra_groups").replace(",", " ").split()),
+            tuple(setting(body, "extra_groups").replace(",", " ").split()),
             words[named] if named else DEFAULT_PATH,
         )
 
@@ -69,6 +67,24 @@ def check_access(settings: Settings, config_path: str, runner: Runner) -> Iterat
         )
     if not denied:
         yield Finding("ok", f"{runner.user}, who runs the wrapper, may use what it needs")
+    if os.path.exists(settings.recorder.socket):
+        yield _check_connection(settings.recorder, runner)
+
+
+def _check_connection(recorder: Recorder, runner: Runner) -> Finding:
+    """Return the finding whether *runner* gets to the recorder, and is let in there."""
+    who = f"{runner.user}, who runs the wrapper,"
+    if not _may(runner, recorder.socket, "-w"):
+        return Finding(
+            "FAIL",
+            f"{who} may not connect to {recorder.socket}",
+            "set socket_group or socket_mode of [recorder], and open the directory",
+        )
+    if runner.user not in ("root", recorder.user, *recorder.users):
+        return Finding(
+            "FAIL", f"{who} is not let in by the recorder", "name it in users of [recorder]"
+        )
+    return Finding("ok", f"{who} may connect to {recorder.socket}")
 
 
 def _may(runner: Runner, path: str, how: str) -> bool:
@@ -82,8 +98,3 @@ def _may(runner: Runner, path: str, how: str) -> bool:
         check=False,
     )
     return done.returncode == 0
-
-
-def _value(body: str, name: str) -> str:
-    match = re.search(rf"^\s+{name} = (.*)$", body, re.MULTILINE)
-    return match[1].strip() if match else ""

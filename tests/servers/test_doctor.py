@@ -1,6 +1,5 @@
 """popbsmtp doctor on real configurations: all well, then one link broken at a time."""
 
-import os
 import re
 import sqlite3
 import subprocess
@@ -10,53 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness.directories import public_directory
-from tests.harness.dovecot import Dovecot
-from tests.harness.postfix import Postfix
 from tests.harness.postgres import Postgres
-
-POPBSMTP = os.path.join(os.path.dirname(sys.executable), "popbsmtp")
-CANARY = "192.0.2.251"
-
-
-class Site:
-    """A host with SQLite, Postfix and Dovecot, all configured by what the toolkit prints."""
-
-    def __init__(self):
-        self.folder = public_directory()
-        self.config = self.folder / "popbsmtp.toml"
-        self.database = self.folder / "db" / "popbsmtp.db"
-        self.config.write_text(f'[database]\nurl = "sqlite:///{self.database}"\n')
-        self.run("init")
-        self.postfix = Postfix(self.folder, main_cf="")
-        self.postfix.prepare()
-        self.main_cf = self.run("postfix", "--output", self.postfix.config_directory).stdout
-        self.postfix.write_main_cf(self.main_cf)
-        self.dovecot = Dovecot(self.folder, postlogin=self.run("dovecot").stdout)
-        self.dovecot.prepare()
-
-    def run(self, *arguments):
-        words = [POPBSMTP, "-c", self.config, *arguments]
-        return subprocess.run(words, capture_output=True, text=True)
-
-    def doctor(self):
-        """Return (exit status, lines but that on cron, which this machine may have or not)."""
-        done = self.run(
-            "doctor",
-            "--postfix-directory",
-            self.postfix.config_directory,
-            "--dovecot-config",
-            self.dovecot.configuration,
-        )
-        assert done.stderr == ""
-        lines = [line for line in done.stdout.splitlines() if "popbsmtp expire" not in line]
-        return done.returncode, lines
-
-    def wrong(self):
-        """Return what doctor says beside "ok"."""
-        status, lines = self.doctor()
-        found = [line for line in lines if not line.startswith("ok ")]
-        assert status == any(line.startswith("FAIL") for line in found)
-        return found
+from tests.servers.doctor_site import Site
+from tests.servers.wrap_fixtures import POPBSMTP
 
 
 @pytest.fixture
@@ -74,6 +29,8 @@ def test_a_host_that_is_right_is_ok_from_end_to_end(site):
         "ok    table popbsmtp is right",
         "may record, look up and delete",
         "ok    clocks agree",
+        "ok    no recorder: each login starts a Python with SQLAlchemy (docs/performance.md);",
+        f"ok    no spool {site.folder}/spool: a login that the database does not take in time",
         "popbsmtp-sqlite.cf is right",
         "popbsmtp-sqlite.cf answers: refused before a login, permitted after it",
         "ok    smtpd_relay_restrictions asks the map at the right place",
@@ -167,26 +124,19 @@ def test_restrictions_in_another_order_are_named(site, change, expected):
     assert line.startswith(expected)
 
 
-def edit_dovecot(site, pattern, replacement):
-    text = site.dovecot.configuration.read_text()
-    changed = re.sub(pattern, replacement, text)
-    assert changed != text
-    site.dovecot.configuration.write_text(changed)
-
-
 def test_a_dovecot_without_the_wrapper_is_found(site):
-    edit_dovecot(site, r"executable = script-login .*", "executable = script-login /bin/true")
+    site.edit_dovecot(r"executable = script-login .*", "executable = script-login /bin/true")
     (line,) = site.wrong()
     assert line.startswith("FAIL  Dovecot does not start popbsmtp-wrap; paste what")
 
 
 def test_two_blanks_are_found(site):
-    edit_dovecot(site, "script-login ", "script-login  ")
+    site.edit_dovecot("script-login ", "script-login  ")
     assert any("two blanks in executable" in line for line in site.wrong())
 
 
 def test_a_wrapper_that_is_not_there_is_found(site):
-    edit_dovecot(site, r"/\S*/popbsmtp-wrap", "/nowhere/popbsmtp-wrap")
+    site.edit_dovecot(r"/\S*/popbsmtp-wrap", "/nowhere/popbsmtp-wrap")
     missing = "FAIL  /nowhere/popbsmtp-wrap does not exist: no login works; paste what popbsmtp"
     assert f"{missing} dovecot prints and reload Dovecot" in site.wrong()
 
@@ -195,16 +145,16 @@ def test_pips_own_script_is_warned_of(site):
     script = site.folder / "popbsmtp-wrap"
     script.write_text(f"#!{sys.executable}\nfrom popbsmtp_wrap.chain.wrap import main\nmain()\n")
     script.chmod(0o755)
-    edit_dovecot(site, r"/\S*/popbsmtp-wrap", str(script))
+    site.edit_dovecot(r"/\S*/popbsmtp-wrap", str(script))
     (line,) = site.wrong()
     assert line.startswith(f"warn  {script} does not start Python as -I -S")
     assert line.endswith(f"run: popbsmtp dovecot --install-wrapper {script}")
 
 
 def test_one_service_without_a_script_is_warned_of(site):
-    edit_dovecot(site, "executable = pop3 pop3-postlogin", "executable = pop3")
+    site.edit_dovecot("executable = pop3 pop3-postlogin", "executable = pop3")
     (line,) = site.wrong()
-    assert line.startswith("warn  service pop3 does not run a post-login script; paste what")
+    assert line.startswith("warn  service pop3 has no post-login script or socket; paste what")
 
 
 def test_a_user_that_may_not_read_the_configuration_is_found(site):
@@ -214,7 +164,7 @@ def test_a_user_that_may_not_read_the_configuration_is_found(site):
 
 
 def test_another_configuration_of_the_wrapper_is_warned_of(site):
-    edit_dovecot(site, re.escape(str(site.config)), "/etc/popbsmtp/other.toml")
+    site.edit_dovecot(re.escape(str(site.config)), "/etc/popbsmtp/other.toml")
     (line,) = site.wrong()
     assert line.startswith("warn  Dovecot's wrapper reads /etc/popbsmtp/other.toml")
 
