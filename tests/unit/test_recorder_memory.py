@@ -1,0 +1,49 @@
+"""The addresses that were written a moment ago."""
+
+from popbsmtp_wrap.recorder.memory import Memory
+
+REFRESH_S = 30.0
+
+
+def test_an_address_is_remembered_for_refresh_and_not_longer():
+    memory = Memory(REFRESH_S)
+    memory.add("198.51.100.7", 1000.0)
+    assert memory.holds("198.51.100.7", 1029.9)
+    assert not memory.holds("198.51.100.7", 1030.0)
+    assert not memory.holds("198.51.100.8", 1000.0)
+
+
+def test_a_late_login_does_not_make_a_remembered_address_older():
+    memory = Memory(REFRESH_S)
+    memory.add("198.51.100.7", 1000.0)
+    memory.add("198.51.100.7", 980.0)
+    assert memory.holds("198.51.100.7", 1029.9)
+
+
+def test_without_refresh_every_login_is_written():
+    memory = Memory(0)
+    memory.add("198.51.100.7", 1000.0)
+    assert not memory.holds("198.51.100.7", 1000.0)
+
+
+def test_a_forgotten_address_is_written_again():
+    memory = Memory(REFRESH_S)
+    memory.add("198.51.100.7", 1000.0)
+    memory.add("198.51.100.8", 1000.0)
+    memory.forget("198.51.100.7")
+    memory.forget("203.0.113.1")
+    assert not memory.holds("198.51.100.7", 1000.0)
+    assert memory.holds("198.51.100.8", 1000.0)
+    memory.clear()
+    assert not memory.holds("198.51.100.8", 1000.0)
+
+
+def test_only_so_many_are_remembered_and_the_one_written_first_goes():
+    memory = Memory(REFRESH_S, most=2)
+    memory.add("198.51.100.1", 1000.0)
+    memory.add("198.51.100.2", 1001.0)
+    memory.add("198.51.100.1", 1002.0)
+    memory.add("198.51.100.3", 1003.0)
+    held = [last for last in range(1, 4) if memory.holds(f"198.51.100.{last}", 1003.0)]
+    assert held == [1, 3]
+    assert len(memory) == 2
