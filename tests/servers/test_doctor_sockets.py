@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.harness.closing import Closing
 from tests.harness.directories import give, public_directory
 from tests.harness.faults import HangingUnixSocket, RefusingUnixSocket
 from tests.servers.doctor_site import Site
+from tests.servers.wrap_fixtures import POPBSMTP
 
 START = "run: systemctl status popbsmtp, or start popbsmtp serve"
 
@@ -286,6 +288,15 @@ def test_missing_socket_that_dovecot_asks_is_found(site):
         f"FAIL  {path} does not exist: no pop3 login works where Dovecot asks it; {START}"
     ]
     (site.folder / "gone").rename(path)
+
+
+def test_what_is_closed_for_this_user_needs_root(site):
+    command = [POPBSMTP, "-c", site.config, "doctor", "--dovecot-config", site.config]
+    done = subprocess.run(command, capture_output=True, text=True, user="nobody", group="nogroup")
+    lines = done.stdout.splitlines()
+    for path in ("run/login.sock", "run/imap-postlogin", "run/pop3-postlogin", "spool"):
+        assert f"warn  {site.folder}/{path} is closed for this user; run this as root" in lines
+    assert done.stderr == ""
 
 
 @pytest.fixture
