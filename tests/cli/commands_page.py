@@ -24,7 +24,9 @@ def page() -> str:
 
 
 def _help(command: click.Command, name: str) -> str:
-    context = click.Context(command, info_name=name, terminal_width=90)
+    # As the group hands them on: click remembers a command's help option from its first use.
+    names = popbsmtp.context_settings["help_option_names"]
+    context = click.Context(command, info_name=name, terminal_width=90, help_option_names=names)
     return f"```\n{command.get_help(context)}\n```"
 
 
