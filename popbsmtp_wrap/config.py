@@ -89,7 +89,7 @@ def _postlogin(value: Any) -> tuple[PostLogin, ...]:
     for table in value:
         if not isinstance(table, dict) or set(table) != {"path", "service"}:
             raise BadValueError(what, table)
-        path = values.absolute(table["path"], table["path"])
+        path = values.socket_path(table["path"], table["path"])
         places.append(PostLogin(path, values.service(table["service"])))
     return tuple(places)
 
@@ -101,7 +101,7 @@ class Recorder:
     refresh is None for a sixtieth of grace, see Settings.refresh.
     """
 
-    socket: str = _setting("/run/popbsmtp/login.sock", values.absolute)
+    socket: str = _setting("/run/popbsmtp/login.sock", values.socket_path)
     postlogin: tuple[PostLogin, ...] = _setting((), _postlogin)
     socket_mode: int = _setting(0o660, values.mode)
     socket_owner: str = _setting("", values.text)

@@ -111,6 +111,13 @@ def one_of(*words: str) -> Parse:
     return parse
 
 
+def socket_path(value: Any, *found: Any) -> str:
+    # sun_path holds 108 bytes with the zero at its end (unix(7)).
+    if len(absolute(value, *found).encode("utf-8", "surrogateescape")) > 107:  # noqa: PLR2004
+        raise BadValueError("a path of at most 107 bytes, as Unix sockets have", *found)
+    return str(value)
+
+
 def optional_absolute(value: Any) -> str:
     return "" if value == "" else absolute(value)
 
