@@ -7,7 +7,7 @@ import time
 from bench.databases import Servers
 from bench.machine import description
 
-MODULES = ("startup", "wrapper", "login_latency", "records", "expire")
+MODULES = ("startup", "wrapper", "login_latency", "postlogin", "records", "recorder", "expire")
 
 
 def main() -> int:

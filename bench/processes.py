@@ -27,9 +27,9 @@ def at_once(prepares: Sequence[Callable[[], Callable[[], None]]]) -> Elapsed:
     def work(prepare: Callable[[], Callable[[], None]]) -> None:
         run = prepare()
         barrier.wait(60)
-        before = _cpu_s()
+        before = cpu_s()
         run()
-        costs.put((time.perf_counter(), _cpu_s() - before))
+        costs.put((time.perf_counter(), cpu_s() - before))
 
     processes = [_CONTEXT.Process(target=work, args=(prepare,)) for prepare in prepares]
     for process in processes:
@@ -44,6 +44,7 @@ def at_once(prepares: Sequence[Callable[[], Callable[[], None]]]) -> Elapsed:
     return Elapsed(max(ends) - started, sum(cpu))
 
 
-def _cpu_s() -> float:
+def cpu_s() -> float:
+    """Return the CPU seconds of this process so far."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime

@@ -1,20 +1,21 @@
-"""popbsmtp-wrap with direct recording against the classic scripts and against nothing.
+"""popbsmtp-wrap with the recorder and without it, against the classic scripts and nothing.
 
 Wall time ends with PROGRAM. CPU time is user and system of all processes that the login started,
-the detached recording process included; the database server's is not in it.
+the detached recording process included; the database server's is not in it. The recorder's stands
+beside it. Every login comes from a new address, so that none is answered from memory.
 """
 
 from functools import partial
 from pathlib import Path
 
-from bench.databases import TITLES, Place, Servers
+from bench.databases import KINDS, TITLES, Place, Servers
 from bench.figures import Cell, interleaved, median, ms, print_table
 from bench.meter import Cost, Meter
 from bench.programs import CLASSIC, PROGRAM, WRAPPER, launcher_interpreter, login_environment
-from bench.stub_recorder import StubRecorder
+from bench.serving import Recorder
 from tests.harness.directories import write
 
-ROUNDS = 15
+ROUNDS = 25
 _EXEC = f"import posix; posix.execv({PROGRAM!r}, [{PROGRAM!r}])"
 _BASES = ("python3 -I -S, exec", "sh + mysql", "sh + psql")
 
@@ -22,34 +23,45 @@ _BASES = ("python3 -I -S, exec", "sh + mysql", "sh + psql")
 def main(servers: Servers) -> None:
     """Print wall and CPU of each program as ratios to _BASES."""
     places = {kind: servers.place(kind) for kind in TITLES}
-    stub_path = servers.base / "stub.sock"
+    recorders = {
+        f"ours, recorder, {TITLES[kind]}": Recorder(servers.base, servers.place(kind))
+        for kind in KINDS
+    }
     commands = {
         "python3 -I -S, exec": [launcher_interpreter(), "-I", "-S", "-c", _EXEC],
         "sh + mysql": [str(CLASSIC / "mysql.sh"), PROGRAM],
         "sh + mysql, unix socket": [str(CLASSIC / "mysql.sh"), PROGRAM],
         "sh + psql": [str(CLASSIC / "psql.sh"), PROGRAM],
-        "ours, stub recorder": [WRAPPER, "--socket", str(stub_path), PROGRAM],
     }
+    for name, recorder in recorders.items():
+        servers.start(recorder)
+        commands[name] = [WRAPPER, "--socket", recorder.socket, PROGRAM]
     for kind, place in places.items():
         commands[f"ours, {TITLES[kind]}"] = [WRAPPER, "--config", place.conf, PROGRAM]
     for kind, place in places.items():
         waitless = [WRAPPER, "--config", place.conf, "--wait", "0", PROGRAM]
         commands[f"ours, {TITLES[kind]}, --wait 0"] = waitless
     more = classic_environments(servers, places)
+    beside: dict[str, list[float]] = {name: [] for name in recorders}
 
     def run(name: str) -> Cost:
-        return meter.cost(commands[name], login_environment(**more.get(name, {})))
+        before = recorders[name].cpu_s() if name in recorders else 0.0
+        # A recorder that failed would make the wrapper complain, and that raises.
+        cost = meter.cost(commands[name], login_environment(**more.get(name, {})))
+        if name in recorders:
+            beside[name].append(recorders[name].cpu_s() - before)
+        return cost
 
-    with Meter() as meter, StubRecorder(stub_path) as stub:
+    with Meter() as meter:
         costs = interleaved({name: partial(run, name) for name in commands}, ROUNDS)
-    expect_rows(places, stub)
+    expect_rows(places, recorders)
     header = (
         "process",
         *(f"{kind} / {name}" for kind in ("wall", "CPU") for name in ("exec", "mysql", "psql")),
         "n",
         "medians, for the record",
     )
-    rows = [row(name, costs) for name in commands]
+    rows = [row(name, costs, beside.get(name)) for name in commands]
     print_table("wrapper: one login, whole process", header, rows)
 
 
@@ -87,22 +99,23 @@ def _private(path: Path, text: str) -> Path:
     return write(path, text, mode=0o600)
 
 
-def expect_rows(places: dict[str, Place], stub: StubRecorder) -> None:
+def expect_rows(places: dict[str, Place], recorders: dict[str, Recorder]) -> None:
     """Raise RuntimeError unless every run has left its row: a failed one is fast."""
     runs = ROUNDS + 1
     found = {f"ours, {kind}": place.count() for kind, place in places.items()}
     wanted = dict.fromkeys(found, 2 * runs)
+    found |= {name: recorder.place.count() for name, recorder in recorders.items()}
     for kind, table in (("mariadb", "classic"), ("mariadb-socket", "classic")):
         found[f"classic, {kind}"] = places[kind].count(table)
     found["classic, postgresql"] = places["postgresql"].count("auth")
-    found["stub"] = stub.answered
     wanted |= dict.fromkeys(found.keys() - wanted.keys(), runs)
     if found != wanted:
         raise RuntimeError(f"rows: {found}, expected {wanted}")
 
 
-def row(name: str, costs: dict[str, list[Cost]]) -> tuple[Cell, ...]:
-    """Return the table's row for *name*."""
+def row(name: str, costs: dict[str, list[Cost]], beside: list[float] | None) -> tuple[Cell, ...]:
+    """Return the table's row for *name*; *beside* is the CPU time of its recorder per login."""
+    recorder = f", recorder's CPU {ms(median(beside))} ms" if beside else ""
     wall = {n: median(c.wall for c in found) for n, found in costs.items()}
     cpu = {n: median(c.cpu for c in found) for n, found in costs.items()}
     return (
@@ -110,5 +123,5 @@ def row(name: str, costs: dict[str, list[Cost]]) -> tuple[Cell, ...]:
         *(wall[name] / wall[base] for base in _BASES),
         *(cpu[name] / cpu[base] for base in _BASES),
         len(costs[name]),
-        f"{ms(wall[name])} ms, CPU {ms(cpu[name])} ms",
+        f"{ms(wall[name])} ms, CPU {ms(cpu[name])} ms{recorder}",
     )

@@ -1,0 +1,159 @@
+"""Running Dovecots, each with one thing that happens at a login."""
+
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from bench.databases import Place, Servers
+from bench.programs import CLASSIC, TOOLKIT, new_address
+from bench.serving import Recorder
+from tests.harness.directories import write
+from tests.harness.dovecot import Dovecot
+from tests.harness.mail_clients import ImapSession, Pop3Session, imap_login, pop3_login
+
+# The recording process gives up after 30 s (recorder/direct.py).
+_SETTLED_S = 40.0
+_TIMEOUT_S = 60.0
+_SCRIPT = """\
+service {service} {{
+  executable = {service} {service}-postlogin
+}}
+service {service}-postlogin {{
+  executable = script-login {command}
+  user = $default_internal_user
+  unix_listener {service}-postlogin {{
+  }}
+}}
+"""
+# The example of https://doc.dovecot.org/2.3/configuration_manual/lastlogin_plugin/, but with a key
+# that makes one row per address, as PostgreSQL cannot update others (dict-sql.c).
+_LAST_LOGIN = """\
+protocol imap {{
+  mail_plugins = $mail_plugins last_login
+}}
+protocol pop3 {{
+  mail_plugins = $mail_plugins last_login
+}}
+plugin {{
+  last_login_dict = proxy::sql
+  last_login_key = pop/%{{rip}}
+}}
+dict {{
+  sql = {driver}:{path}
+}}
+service dict {{
+  unix_listener dict {{
+    mode = 0666
+  }}
+}}
+"""
+_MAP = """\
+connect = {connect}
+map {{
+  pattern = shared/pop/$ip
+  table = pop
+  value_field = seen
+  value_type = uint
+  fields {{
+    ip = $ip
+  }}
+}}
+"""
+_DRIVERS = {"postgresql": "pgsql", "mariadb": "mysql"}
+
+
+@dataclass
+class Variant:
+    """A running Dovecot; its logins leave rows in *table* of *place*, or none."""
+
+    dovecot: Dovecot
+    place: Place | None = None
+    table: str = "popbsmtp"
+    expected: int = 0
+
+    def login(self, service: str) -> float:
+        """Return the seconds from LOGIN or PASS to OK of a login from a new address."""
+        session: ImapSession | Pop3Session
+        address = new_address()
+        if service == "imap":
+            session = imap_login(
+                self.dovecot.imap_port, client_address=address, timeout_s=_TIMEOUT_S
+            )
+        else:
+            session = pop3_login(
+                self.dovecot.pop3_port, client_address=address, timeout_s=_TIMEOUT_S
+            )
+        session.logout()
+        return session.login_seconds
+
+    def logins(self, service: str, count: int) -> list[float]:
+        """Return the seconds of *count* logins at once; wait until all are recorded."""
+        self.expected += count
+        if count == 1:
+            found = [self.login(service)]
+        else:
+            with ThreadPoolExecutor(count) as clients:
+                found = list(clients.map(self.login, [service] * count))
+        self.settle()
+        return found
+
+    def settle(self) -> None:
+        """Wait until each login so far has its row; raise TimeoutError when one has none."""
+        deadline = time.monotonic() + _SETTLED_S
+        while self.place is not None and self.place.count(self.table) < self.expected:
+            if time.monotonic() > deadline:
+                missing = self.expected - self.place.count(self.table)
+                raise TimeoutError(f"{self.place.kind}: {missing} logins not recorded")
+            time.sleep(0.02)
+
+
+def plain(servers: Servers) -> Variant:
+    """Return a Dovecot where nothing happens at a login."""
+    return _start(servers, "")
+
+
+def shell_script(servers: Servers) -> Variant:
+    """Return a Dovecot with script-login and the least that a shell script can do."""
+    command = str(CLASSIC / "exec.sh")
+    return _start(
+        servers, "".join(_SCRIPT.format(service=s, command=command) for s in ("imap", "pop3"))
+    )
+
+
+def wrapper(servers: Servers, place: Place, conf: str | None = None) -> Variant:
+    """Return a Dovecot with popbsmtp-wrap, configured by *place* or by *conf*."""
+    return _start(servers, _printed("-c", conf or place.conf, "dovecot", "--for", "2.3"), place)
+
+
+def post_login_socket(servers: Servers, recorder: Recorder) -> Variant:
+    """Return a Dovecot that asks the sockets of a running *recorder*."""
+    printed = _printed("-c", recorder.conf, "dovecot", "--for", "2.3", "--mode", "socket")
+    return _start(servers, printed, recorder.place)
+
+
+def last_login(servers: Servers, place: Place) -> Variant:
+    """Return a Dovecot whose own plugin last_login writes to a table of *place*."""
+    place.sql("CREATE TABLE pop (ip varchar(45) PRIMARY KEY, seen bigint NOT NULL)")
+    path = servers.base / f"{place.name}-dict.conf"
+    server = servers.postgres if place.kind == "postgresql" else servers.mariadb
+    connect = (
+        f"host={server.host} port={server.port} dbname={place.name}"
+        f" user={server.superuser} password={server.password}"
+    )
+    write(path, _MAP.format(connect=connect), mode=0o640, owner="root:dovecot")
+    text = _LAST_LOGIN.format(driver=_DRIVERS[place.kind], path=path)
+    return _start(servers, text, place, "pop")
+
+
+def _start(
+    servers: Servers, text: str, place: Place | None = None, table: str = "popbsmtp"
+) -> Variant:
+    dovecot = Dovecot(servers.base, postlogin=text)
+    servers.start(dovecot)
+    return Variant(dovecot, place, table)
+
+
+def _printed(*arguments: str) -> str:
+    """Return Dovecot's configuration as the toolkit prints it."""
+    return subprocess.run([TOOLKIT, *arguments], capture_output=True, text=True, check=True).stdout
