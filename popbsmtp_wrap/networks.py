@@ -10,12 +10,17 @@ from popbsmtp_wrap.config import Ignore
 from popbsmtp_wrap.values import Network
 
 POSTCONF = "/usr/sbin/postconf"
-_POSTCONF_TIMEOUT_S = 2
+POSTCONF_TIMEOUT_S = 2
 
 
-def ignored_networks(ignore: Ignore) -> list[Network]:
-    """Return the networks whose logins are not recorded, as they are now."""
-    mynetworks = postfix_mynetworks() if ignore.postfix_mynetworks else []
+def ignored_networks(ignore: Ignore, patience_s: float = POSTCONF_TIMEOUT_S) -> list[Network]:
+    """Return the networks whose logins are not recorded, as they are now.
+
+    Without those of Postfix when postconf has no answer within *patience_s*. It takes up to 2.3 s
+    while main.cf is younger than that: it waits until nobody can be writing it (dict_load_file_xt()
+    in src/util/dict.c).
+    """
+    mynetworks = postfix_mynetworks(patience_s=patience_s) if ignore.postfix_mynetworks else []
     return [*ignore.networks, *mynetworks]
 
 
@@ -30,7 +35,9 @@ def why_ignored(address: str, networks: Iterable[Network]) -> str | None:
     return None
 
 
-def postfix_mynetworks(postconf: str = POSTCONF) -> list[Network]:
+def postfix_mynetworks(
+    postconf: str = POSTCONF, patience_s: float = POSTCONF_TIMEOUT_S
+) -> list[Network]:
     """Return the networks of Postfix's mynetworks; none where there is no Postfix.
 
     Files that it names are read. Tables (type:name) say nothing about a whole network and are left
@@ -45,7 +52,7 @@ def postfix_mynetworks(postconf: str = POSTCONF) -> list[Network]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_POSTCONF_TIMEOUT_S,
+            timeout=patience_s,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -13,6 +13,10 @@ Parse = Callable[[Any], Any]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
+# A socket is made under its name and this, and then renamed.
+NEW_SOCKET: Final = ".new"
+# sun_path holds 108 bytes with the zero at its end (unix(7)).
+_LONGEST_SOCKET = 107 - len(NEW_SOCKET)
 # Of a size: some hundreds of logins, and more than anybody needs.
 _LEAST, _MOST = 64 << 10, 64 << 30
 
@@ -112,9 +116,8 @@ def one_of(*words: str) -> Parse:
 
 
 def socket_path(value: Any, *found: Any) -> str:
-    # sun_path holds 108 bytes with the zero at its end (unix(7)).
-    if len(absolute(value, *found).encode("utf-8", "surrogateescape")) > 107:  # noqa: PLR2004
-        raise BadValueError("a path of at most 107 bytes, as Unix sockets have", *found)
+    if len(absolute(value, *found).encode("utf-8", "surrogateescape")) > _LONGEST_SOCKET:
+        raise BadValueError(f"a path of at most {_LONGEST_SOCKET} bytes", *found)
     return str(value)
 
 

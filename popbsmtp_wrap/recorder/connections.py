@@ -164,6 +164,16 @@ class Connections:
         asyncio.get_running_loop().remove_reader(listener)
         self._doors.pop(listener, None)
 
+    def accept_rest(self, listener: socket.socket) -> None:
+        """Let nobody else connect to *listener*, and accept those who have."""
+        door = self._doors[listener]
+        self.stop_listening(listener)
+        # From now on the kernel refuses connections and still gives out those in the queue.
+        listener.shutdown(socket.SHUT_RD)
+        with contextlib.suppress(OSError):
+            while self._has_room():
+                self._admit(listener.accept()[0], door)
+
     def _accept_some(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS):
             if not self._has_room():

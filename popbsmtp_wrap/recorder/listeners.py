@@ -9,6 +9,7 @@ import socket
 import stat
 from typing import Final, TextIO
 
+from popbsmtp_wrap import values
 from popbsmtp_wrap.config import Recorder, Settings
 from popbsmtp_wrap.errors import ConfigError, RefusedError, ServiceUnavailableError
 
@@ -26,11 +27,16 @@ class Listeners:
         """*passed* are kept open and in place whatever happens: logins queue there."""
         self._passed = passed
         self._made: dict[str, tuple[socket.socket, TextIO]] = {}
+        self._left: set[str] = set()
 
     @property
     def open(self) -> dict[str, socket.socket]:
         """The sockets that are listened on."""
         return self._passed | {path: listener for path, (listener, _) in self._made.items()}
+
+    def is_ours(self, path: str) -> bool:
+        """Tell whether the socket at *path* was made here and ends with us."""
+        return path in self._made
 
     def add(self, recorder: Recorder) -> None:
         """Listen where *recorder* says, too.
@@ -41,11 +47,19 @@ class Listeners:
         for path in recorder.sockets:
             if path not in self.open:
                 self._made[path] = _make(path, recorder)
+        self._left = {place.path for place in recorder.postlogin}
 
     def close(self) -> None:
-        """Remove the sockets that were made here; those that were passed go on queueing."""
-        for path in list(self._made):
-            self.remove(path)
+        """Listen no more; sockets that were passed go on queueing.
+
+        Post-login sockets stay in place: Dovecot tries for a second to connect to one that nobody
+        listens on (net_connect_unix_with_retries), and gives up at once where there is none.
+        """
+        for path, (listener, lock) in self._made.items():
+            if path not in self._left:
+                _unlink(path)
+            listener.close()
+            lock.close()
         for listener in self._passed.values():
             listener.close()
 
@@ -54,8 +68,7 @@ class Listeners:
         if path not in self._made:
             return
         listener, lock = self._made.pop(path)
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        _unlink(path)
         listener.close()
         lock.close()
 
@@ -70,16 +83,16 @@ def _make(path: str, recorder: Recorder) -> tuple[socket.socket, TextIO]:
         lock = open(f"{path}.lock", "w", encoding="ascii")  # noqa: SIM115 - it stays open
         os.fchmod(lock.fileno(), 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove_stale(path)
-        # Nobody gets in before owner and mode are right.
-        umask = os.umask(0o777)
-        try:
-            listener.bind(path)
-        finally:
-            os.umask(umask)
-        os.chown(path, uid, gid)
-        os.chmod(path, recorder.socket_mode)
+        _check_stale(path)
+        # It replaces the stale one with owner and mode as they should be: there is no moment in
+        # which Dovecot finds none, and none in which others get in.
+        new = path + values.NEW_SOCKET
+        _unlink(new)
+        listener.bind(new)
+        os.chown(new, uid, gid)
+        os.chmod(new, recorder.socket_mode)
         listener.listen(BACKLOG)
+        os.rename(new, path)
     except BaseException as error:
         listener.close()
         if lock is not None:
@@ -92,18 +105,20 @@ def _make(path: str, recorder: Recorder) -> tuple[socket.socket, TextIO]:
     return listener, lock
 
 
-def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more."""
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def _check_stale(path: str) -> None:
+    """Return when nobody listens at *path*. Raise RefusedError or ServiceUnavailableError."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise RefusedError(f"{path} exists and is no socket; remove it")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(_PROBE_S)
             probe.connect(path)
-    except FileNotFoundError:
-        return
-    except ConnectionRefusedError:
-        os.unlink(path)
+    except (FileNotFoundError, ConnectionRefusedError):
         return
     except TimeoutError:
         pass

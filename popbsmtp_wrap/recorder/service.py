@@ -34,6 +34,8 @@ _MOST_CONNECTIONS: Final = 4096
 _OTHER_DESCRIPTORS: Final = 128
 # systemd's TimeoutStopSec is 90 s, but a mailbox waits meanwhile.
 _STOPPING_S: Final = 8.0
+# Nobody waits, and main.cf may just have been changed, see ignored_networks().
+_POSTCONF_S: Final = 10.0
 _ONLY_AT_START: Final = ("spool", "log", "user")
 
 
@@ -70,7 +72,7 @@ class Service:
         self._log = Log(settings.recorder.log)
         self._counts = Counts()
         self._connections = Connections(capacity, allowed_uids(settings), self._log, self._counts)
-        self._networks = ignored_networks(settings.ignore)
+        self._networks = ignored_networks(settings.ignore, _POSTCONF_S)
         self._database = Database(settings)
         self._doors: dict[str, Door] = {}
         self._stop = asyncio.Event()
@@ -190,7 +192,7 @@ class Service:
             if getattr(settings.recorder, name) != getattr(self._settings.recorder, name):
                 self._log.event("restart_needed", key=f"recorder.{name}")
         allowed, database = allowed_uids(settings), Database(settings)
-        networks = await asyncio.to_thread(ignored_networks, settings.ignore)
+        networks = await asyncio.to_thread(ignored_networks, settings.ignore, _POSTCONF_S)
         self._listeners.add(settings.recorder)
         self._settings, self._networks = settings, networks
         self._connections.allowed = allowed
@@ -213,8 +215,12 @@ class Service:
 
     async def _end(self) -> None:
         """Answer whoever has asked; what is not in the table then is in the spool."""
-        for path in list(self._doors):
-            self._connections.stop_listening(self._listeners.open[path])
+        for path in self._doors:
+            listener = self._listeners.open[path]
+            if self._listeners.is_ours(path):
+                self._connections.accept_rest(listener)
+            else:
+                self._connections.stop_listening(listener)
         await self._connections.finish(_STOPPING_S / 2)
         await self._desk.close(_STOPPING_S / 2)
         for part in (self._spooling, self._database):
