@@ -31,8 +31,9 @@ class Recorder(Server):
     is there before start() or prepare(); start() returns when the recorder answers. After stop()
     or kill(), start() goes on with the same files and the same log.
 
-    *url* is the database's URL. *top*, *database* and *recorder* are lines for these parts of
-    popbsmtp.toml. The process starts as *user*, and as *becomes* it goes on where root starts it.
+    *url* is the database's URL. *top*, *database*, *ignore* and *recorder* are lines for these
+    parts of popbsmtp.toml. The process starts as *user*; where root starts it, it goes on as
+    *becomes*.
     """
 
     name = "recorder"
@@ -44,6 +45,7 @@ class Recorder(Server):
         url: str = "",
         top: str = "",
         database: str = "",
+        ignore: str = "",
         recorder: str = "",
         user: str = "root",
         becomes: str = "",
@@ -60,11 +62,11 @@ class Recorder(Server):
         self.store = self.home / "store" / "popbsmtp.db"
         self.url = url or f"sqlite:///{self.store}"
         self.exit_status: int | None = None
-        self._parts = {"top": top, "database": database, "recorder": recorder}
+        self._parts = {"top": top, "database": database, "ignore": ignore, "recorder": recorder}
         self.configure()
 
     def configure(self, *, url: str = "", **parts: str) -> None:
-        """Write popbsmtp.toml with other *parts*: top, database, recorder; hup() has it read."""
+        """Write popbsmtp.toml with other parts of these names; hup() has it read."""
         self.url = url or self.url
         self._parts |= parts
         tables = "".join(
@@ -75,7 +77,7 @@ class Recorder(Server):
             self.config,
             f"{self._parts['top']}\n"
             f'[database]\nurl = "{self.url}"\n{self._parts["database"]}\n'
-            "[ignore]\npostfix_mynetworks = false\n"
+            f"[ignore]\npostfix_mynetworks = false\n{self._parts['ignore']}\n"
             f'[recorder]\nsocket = "{self.socket}"\nspool = "{self.spool}"\n'
             f'user = "{self.becomes}"\n{self._parts["recorder"]}\n'
             f"{tables}",
