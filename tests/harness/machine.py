@@ -29,19 +29,23 @@ mount -t overlay overlay \
     -o "lowerdir=$2,upperdir=$1/upper-repository,workdir=$1/work-repository" "$1/merged$2"
 ip link set lo up
 echo ready
-exec sleep infinity
+shift 2
+exec "$@"
 """
 
 
 class Machine:
     """A running throwaway machine; *addresses* are put on its loopback device."""
 
+    isolation = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child")
+
     def __init__(self, addresses: tuple[str, ...] = ()) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="pbs", dir="/tmp"))
         self._process = subprocess.Popen(
             [
-                *["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"],
+                *self.isolation,
                 *["sh", "-c", _START, "sh", str(self.root), str(REPOSITORY)],
+                *self.first_process(),
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -58,6 +62,10 @@ class Machine:
                 if ":" in address
                 else f"ip address add {address}/32 dev lo"
             )
+
+    def first_process(self) -> list[str]:
+        """Return the argv of what goes on as process 1; its root is still this machine's."""
+        return ["sleep", "infinity"]
 
     def command(self, *argv: str, outside_network: bool = False) -> list[str]:
         """Return the argv that runs *argv* inside."""
