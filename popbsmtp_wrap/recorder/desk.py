@@ -18,14 +18,12 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.database import Database, Seen
-from popbsmtp_wrap.recorder.entry import Answer, Entry
+from popbsmtp_wrap.recorder.draining import Draining
+from popbsmtp_wrap.recorder.entry import Answer, Entry, patience_s
 from popbsmtp_wrap.recorder.log import Log
 from popbsmtp_wrap.recorder.memory import Memory
 from popbsmtp_wrap.recorder.spooling import Spooling
 
-# Of the time that somebody waits at most: a commit, and then the spool, have to fit in.
-_PATIENCE_SHARE: Final = 0.4
-_SHORTEST_PATIENCE_S: Final = 0.1
 _FIRST_PAUSE_S: Final = 0.2
 _LONGEST_PAUSE_S: Final = 5.0
 # A row that went away behind our back (revoked on another host) is not remembered for longer.
@@ -56,7 +54,7 @@ class Desk:
         self._kept: dict[str, Entry] = {}
         self._hits: set[str] = set()
         self._pause_s = _FIRST_PAUSE_S
-        self._draining = asyncio.Lock()
+        self._draining = Draining(spooling, self._commit, log)
         self._work = asyncio.Event()
         self._drainable = asyncio.Event()
         jobs = (self._write, self._drain, self._look, self._verify)
@@ -100,9 +98,12 @@ class Desk:
         What waits in the spool does not come back. Raise SpoolError when that cannot be.
         """
         await self._settled()
+        batch = self._in_flight
+        # Spooled or not, a commit that is under way may still come.
+        while batch and self._in_flight is batch:  # noqa: ASYNC110 - rare
+            await asyncio.sleep(0.005)
         self.revoked(addresses)
-        async with self._draining:
-            await self._spooling.remove(addresses)
+        await self._draining.remove(addresses)
 
     def revoked(self, addresses: Collection[str] | None) -> None:
         """Have the next login of *addresses*, None for all, written."""
@@ -160,7 +161,9 @@ class Desk:
                 slow.cancel()
 
     async def _commit(self, batch: list[Seen]) -> None:
-        for reason in await self._database.write(batch):
+        refused = await self._database.write(batch)
+        self._pause_s = _FIRST_PAUSE_S
+        for reason in refused:
             self._counts.outcomes["not taken"] += 1
             self._log.event("login_not_taken", error=reason)
 
@@ -173,7 +176,6 @@ class Desk:
     def _committed(self, batch: list[Entry]) -> None:
         self._in_flight = []
         self._counts.batch(len(batch))
-        self._pause_s = _FIRST_PAUSE_S
         for entry in batch:
             self.memory.add(entry.login.address, entry.since)
             self._counts.outcomes["committed"] += len(entry.answers)
@@ -216,7 +218,7 @@ class Desk:
             await asyncio.sleep(self._pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
             self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             try:
-                if not await self._drain_some():
+                if not await self._draining.some():
                     await self._database.ping()
             except PopbsmtpError as error:
                 self.trouble = str(error)
@@ -258,21 +260,10 @@ class Desk:
         while True:
             await self._drainable.wait()
             try:
-                if not await self._drain_some():
+                if not await self._draining.some():
                     self._drainable.clear()
             except PopbsmtpError as error:
                 self._go_down(str(error))
-
-    async def _drain_some(self) -> bool:
-        """Write a piece of the spool; return False when there is none."""
-        async with self._draining:
-            chunk = await self._spooling.next_chunk()
-            if chunk is None:
-                return False
-            now = time.monotonic()
-            await self._commit([Seen(login, now) for login in chunk.logins])
-            await self._spooling.committed(chunk)
-            return True
 
     async def _look(self) -> None:
         """Find out whether the database is up, and again and again what others have spooled."""
@@ -297,12 +288,3 @@ class Desk:
                     self.memory.forget(address)
             except PopbsmtpError as error:
                 self._go_down(str(error))
-
-
-def patience_s(settings: Settings) -> float:
-    """Return how long a login waits for a commit before it goes to the spool.
-
-    The wrapper gives the recorder half of its own time.
-    """
-    longest_s = min(settings.wrapper.wait / 2, settings.recorder.reply_timeout)
-    return max(_SHORTEST_PATIENCE_S, longest_s * _PATIENCE_SHARE)
