@@ -9,67 +9,19 @@ import time
 import pytest
 
 from tests.harness.directories import public_directory
-from tests.harness.faults import TcpProxy
 from tests.harness.mariadb import MariaDB
 from tests.harness.postgres import Postgres
 from tests.harness.process import wait_until
+from tests.servers.wrap_databases import FilePlace, cleaned, started
 from tests.servers.wrap_fixtures import (
     GREETING,
     LOGIN,
-    POPBSMTP,
     RECORDED,
     SLACK_S,
-    Place,
     descriptors,
-    launcher,
     recording_processes,
     session,
 )
-
-
-class ServerPlace:
-    """A store on a database server behind a proxy, with its configuration."""
-
-    def __init__(self, server, proxy):
-        self.server = server
-        self.proxy = proxy
-        self.config = public_directory() / "popbsmtp.toml"
-        self.configure()
-        server.create_database("mail")
-        subprocess.run([POPBSMTP, "-c", self.config, "init"], check=True, capture_output=True)
-
-    def configure(self, password="", extra="", database="mail"):
-        url = self.server.url(database, self.server.superuser, password or self.server.password)
-        url = url.replace(f":{self.server.port}/", f":{self.proxy.port}/")
-        self.config.write_text(
-            f'[database]\nurl = "{url}"\n{extra}\n[ignore]\npostfix_mynetworks = false\n'
-        )
-        self.config.chmod(0o640)
-
-    def command(self, *arguments, wait="30"):
-        options = ["--wait", wait] if wait else []
-        return [launcher(), "--config", str(self.config), *options, *arguments]
-
-    def rows(self):
-        rows = self.server.sql("SELECT address, username, service FROM popbsmtp", "mail")
-        return [tuple(row) for row in rows]
-
-
-def started(kind):
-    with (
-        kind(public_directory()) as server,
-        TcpProxy(server.host, server.port) as proxy,
-    ):
-        yield ServerPlace(server, proxy)
-
-
-def cleaned(shared):
-    shared.proxy.mode = "pass"
-    shared.configure()
-    shared.server.sql("DELETE FROM popbsmtp", "mail")
-    yield shared
-    for pid in recording_processes(shared.config):
-        os.kill(pid, 9)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +91,7 @@ def test_refusing_database_delays_nothing_and_gets_the_login_when_it_is_back(pla
     line = only_line(ended)
     assert "refused" in line
     assert "still trying in the background" in line
+    assert f"spool {place.spool}: No such file or directory; create it: install" in line
     assert ended.seconds < SLACK_S
     place.proxy.mode = "pass"
     wait_until(lambda: place.rows() == RECORDED, 20, "the late row")
@@ -157,21 +110,16 @@ def test_hanging_database_delays_by_the_wait_and_gets_the_login_when_it_answers(
     time.sleep(max(0, started + 5 - time.time()))
     place.proxy.mode = "pass"
     wait_until(lambda: place.rows() == RECORDED, 30, "the late row")
-    epoch = {"postgresql": "extract(epoch FROM last_seen)", "mysql": "unix_timestamp(last_seen)"}
-    query = f"SELECT {epoch[place.server.scheme]} FROM popbsmtp"
-    ((seen,),) = place.server.sql(query, "mail")
+    seen = place.last_seen()
     # As old as the login, rounded to a second; the start of Python lies between.
     assert started - 1 <= seen <= started + SLACK_S
 
 
 def test_stopped_database_delays_by_the_wait(place):
-    place.server.pause()
-    try:
+    with place.down("stop"):
         ended = session(place.command(*GREETING, wait="1"), LOGIN)
         assert 1 <= ended.seconds < 1 + SLACK_S
         assert "no answer within 1 s" in only_line(ended)
-    finally:
-        place.server.resume()
     wait_until(lambda: place.rows() == RECORDED, 30, "the late row")
 
 
@@ -220,7 +168,7 @@ def test_sqlite_on_a_full_disk_is_named():
     base = public_directory()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", base], check=True)
     try:
-        place = Place(base)
+        place = FilePlace(base)
         with contextlib.suppress(OSError), open(base / "filler", "wb", 0) as filler:
             while True:
                 filler.write(b"x" * 4096)
@@ -237,7 +185,7 @@ def test_sqlite_on_a_full_disk_is_named():
 @pytest.mark.parametrize("kind", ["no directory", "no table", "no database", "read-only"])
 def test_sqlite_file_that_takes_no_row_is_named(kind):
     stranger = 54323
-    place = Place(public_directory(), owner=stranger)
+    place = FilePlace(public_directory(), owner=stranger)
     if kind == "no directory":
         place.configure(url=f"sqlite:////{place.base}/nothing/popbsmtp.db")
     elif kind == "no table":
