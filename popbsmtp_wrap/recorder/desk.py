@@ -129,8 +129,9 @@ class Desk:
         for task in [*self._tasks, self._probe_task]:
             if task is not None:
                 task.cancel()
-        lost = self.depth() if not self.up else 0
-        self._log.event("stopped", lost=lost)
+        # Somebody was told that these are not safe, or will be when his connection ends.
+        unsafe = [entry for entry in (*self._waiting.values(), *self._in_flight) if entry.answers]
+        self._log.event("stopped", lost=len(unsafe) + len(self._kept))
 
     async def _settled(self) -> None:
         """Wait until nothing waits that came before."""

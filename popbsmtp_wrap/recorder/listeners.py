@@ -39,14 +39,19 @@ class Listeners:
         return path in self._made
 
     def add(self, recorder: Recorder) -> None:
-        """Listen where *recorder* says, too.
+        """Listen where *recorder* says, too: at all of its sockets or at none more than before.
 
         Raise ServiceUnavailableError when somebody listens there, RefusedError when it is not
         permitted, ConfigError for an owner or group that does not exist.
         """
-        for path in recorder.sockets:
-            if path not in self.open:
+        new = [path for path in recorder.sockets if path not in self.open]
+        try:
+            for path in new:
                 self._made[path] = _make(path, recorder)
+        except BaseException:
+            for path in new:
+                self.remove(path)
+            raise
         self._left = {place.path for place in recorder.postlogin}
 
     def close(self) -> None:

@@ -45,6 +45,7 @@ def run(load: Callable[[], Settings]) -> None:
     Raise ConfigError, RefusedError, ServiceUnavailableError or SpoolBusyError when it cannot
     start; what the database and the spool do later ends nothing.
     """
+    _fill_standard_descriptors()
     settings = load()
     capacity = _raise_descriptor_limit()
     # Everything that may be wrong in the configuration is found before the first login waits.
@@ -194,7 +195,7 @@ class Service:
         allowed, database = allowed_uids(settings), Database(settings)
         networks = await asyncio.to_thread(ignored_networks, settings.ignore, _POSTCONF_S)
         self._listeners.add(settings.recorder)
-        self._settings, self._networks = settings, networks
+        self._settings, self._networks, self._database = settings, networks, database
         self._connections.allowed = allowed
         self._spooling.adopt(settings)
         self._listen()
@@ -229,6 +230,13 @@ class Service:
                     await part.close()
             except TimeoutError:
                 self._log.event("not_closed", part=type(part).__name__)
+
+
+def _fill_standard_descriptors() -> None:
+    """Keep sockets and the database away from 0, 1 and 2 where those are closed: 2 is the log."""
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
+        pass
+    os.close(null)
 
 
 def _raise_descriptor_limit() -> int:

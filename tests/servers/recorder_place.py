@@ -87,7 +87,8 @@ class Recorder(Server):
         )
 
     def prepare(self) -> None:
-        """Create directories and the table, as whom it runs as needs them."""
+        """Create directories and the table, as whom it runs as needs them; start() does, too."""
+        self._prepared = True
         directories = [self.run_directory, self.spool]
         if self.url.startswith("sqlite:"):
             directories.append(self.store.parent)
