@@ -180,7 +180,7 @@ def check_room(path: str, size: int, wanted: int) -> int:
         used = sum(_size(entry.path) for entry in entries)
     if used + blocks(wanted) > size:
         raise SpoolError(
-            f"{path} is full: it holds {used} of {size} bytes (recorder.spool_size);"
+            f"spool {path} is full: it holds {used} of {size} bytes (recorder.spool_size);"
             " get the database back, or raise the size"
         )
     return used
@@ -196,6 +196,11 @@ def _size(path: str) -> int:
         status = os.lstat(path)
     except FileNotFoundError:
         return 0  # drained meanwhile
+    return allocated(status)
+
+
+def allocated(status: os.stat_result) -> int:
+    """Return what a file takes: at least its bytes, which may not be given blocks yet."""
     return max(status.st_size, status.st_blocks * 512)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from popbsmtp_wrap.errors import SpoolError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.spool.directory import Spool, blocks, check_room, trouble
+from popbsmtp_wrap.spool.directory import Spool, allocated, blocks, check_room, trouble
 from popbsmtp_wrap.spool.files import create, create_named, fsync_directory, write_all
 from popbsmtp_wrap.spool.record import format_record
 from popbsmtp_wrap.spool.stamp import Stamp
@@ -16,6 +16,8 @@ from popbsmtp_wrap.spool.stamp import Stamp
 # A segment is removed when all of it is committed, and drained again after a crash: a few
 # thousand logins.
 LONGEST_SEGMENT = 1 << 20
+# What a file takes besides its content: ext4 maps one in many pieces in a block of its own.
+_MAP = 4096
 # How often the directory is measured: 16,000 files of put() take 30 ms.
 _MEASURE_S = 1.0
 
@@ -64,6 +66,7 @@ class Appender:
         self._descriptor = -1
         # What append() has returned for; behind it there may be the torn tail of a failure.
         self._length = 0
+        self._allocated = 0
         self._used = 0
         self._measured = -_MEASURE_S
 
@@ -75,18 +78,24 @@ class Appender:
         """
         content = b"".join(format_record(login, stamp) for login, stamp in logins)
         try:
-            self._check_room(len(content))
+            self._check_room(len(content) + _MAP)
             if self._length >= LONGEST_SEGMENT:
                 self.close_segment()
             # Twice: somebody may have emptied the directory, and with it our segment.
             for _ in range(2):
                 self._write(content)
-                if os.fstat(self._descriptor).st_nlink:
+                status = os.fstat(self._descriptor)
+                if status.st_nlink:
+                    self._used += allocated(status) - self._allocated
+                    self._allocated = allocated(status)
                     return
                 self.close_segment()
         except OSError as error:
             raise trouble(self._spool.path, error) from None
-        raise SpoolError(f"{self._spool.path}: its files are removed as fast as they are written")
+        raise SpoolError(
+            f"spool {self._spool.path}: its files are removed as fast as they are written;"
+            " stop what removes them"
+        )
 
     def close_segment(self) -> None:
         """End the segment, so that it may be drained; the next append begins another."""
@@ -97,7 +106,7 @@ class Appender:
         if self._length == 0:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self._spool.path, self._name))
-        self._descriptor, self._length = -1, 0
+        self._descriptor, self._length, self._allocated = -1, 0, 0
         self._spool.being_written.discard(self._name)
 
     def _write(self, content: bytes) -> None:
@@ -121,7 +130,6 @@ class Appender:
             self.close_segment()
             raise
         self._length += len(content)
-        self._used += len(content)
 
     def _begin_segment(self) -> None:
         for moment_ns in itertools.count(time.time_ns()):

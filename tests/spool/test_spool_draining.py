@@ -240,7 +240,7 @@ def test_bad_records_beyond_the_size_are_skipped_and_said(path):
         chunk = drain.chunk()
         assert (numbers_of(chunk), chunk.bad) == ([1], 1)
         (error,) = drain.commit()
-    assert error.startswith(f"{NAME}: 1 bad records not kept: {path} is full")
+    assert error.startswith(f"{NAME}: 1 bad records not kept: spool {path} is full")
     assert os.listdir(path) == []
 
 

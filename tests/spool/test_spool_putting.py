@@ -24,6 +24,7 @@ from tests.spool.waiting import (
     segments,
     small_disk,
     stamped,
+    system_calls,
 )
 
 STRANGER = 54325
@@ -101,6 +102,12 @@ def test_kill_between_any_two_steps_leaves_the_login_or_nothing(path):
             left.unlink()
     assert step > 10
     assert numbers == [1]
+
+
+def test_login_is_on_disk_before_it_gets_its_name_and_its_name_before_put_returns(path):
+    calls = system_calls(lambda: put_number(path, 1))
+    order = [call for call in calls if call in {"write", "fsync", "link", "unlink"}]
+    assert order == ["write", "fsync", "link", "unlink", "fsync"]
 
 
 def test_size_is_not_exceeded(path):

@@ -24,6 +24,7 @@ from tests.spool.waiting import (
     segments,
     small_disk,
     stamped,
+    system_calls,
 )
 
 STRANGER = 54328
@@ -107,6 +108,13 @@ def test_open_segment_is_not_touched(path, spool):
     appender.close_segment()
     spool.close()
     assert drained_numbers(path) == [1, 2]
+
+
+def test_removal_is_on_disk_before_it_is_reported(spool):
+    fill(spool, [1, 2])
+    calls = system_calls(lambda: remove(spool, addresses(1)))
+    order = [call for call in calls if call in {"write", "fsync", "rename"}]
+    assert order == ["write", "fsync", "rename", "fsync"]
 
 
 def test_kill_between_any_two_steps_costs_no_other_login(path):

@@ -132,3 +132,19 @@ def killed_at_every_step(work: Callable[[], object]) -> Iterator[int]:
         yield last
         if status == 0:
             return
+
+
+def system_calls(work: Callable[[], object]) -> list[str]:
+    """Return the names of the system calls that *work* makes, in their order."""
+    calls: list[str] = []
+
+    def before(_frame: object, event: str, function: object) -> None:
+        if event == "c_call" and getattr(function, "__module__", "") == "posix":
+            calls.append(getattr(function, "__name__", ""))
+
+    sys.setprofile(before)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
