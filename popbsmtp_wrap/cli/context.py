@@ -27,11 +27,11 @@ class Invocation:
         return config.load(self.config_path)
 
 
-def open_administration(settings: config.Settings) -> "Store":
+def open_administration(settings: config.Settings, *, stay_connected: bool = False) -> "Store":
     """Return the store with time for statements over the whole table."""
     from popbsmtp_wrap.store.engine import open_store
 
-    return open_store(settings.database, ADMINISTRATION_S)
+    return open_store(settings.database, ADMINISTRATION_S, stay_connected=stay_connected)
 
 
 def open_lookup(settings: config.Settings) -> "Store":

@@ -146,7 +146,7 @@ def expire(invocation: Invocation, dry_run: bool) -> None:
     from popbsmtp_wrap.store import logins
 
     settings = invocation.settings()
-    store = open_administration(settings)
+    store = open_administration(settings, stay_connected=True)
     count = logins.expired_count if dry_run else logins.expire
     click.echo(count(store, settings.grace))
 

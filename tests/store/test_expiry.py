@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store.engine import open_store
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
 
 OLD_S = 10 * GRACE_S
@@ -141,6 +142,59 @@ def test_logins_go_on_while_expire_runs(place):
     expirer.join()
     assert set(place.addresses()) == recorded
     assert all(logins.remaining_s(store, address, GRACE_S) for address in sorted(recorded)[:5])
+
+
+def test_expire_connects_once_and_closes_what_it_opened(place):
+    put_store = place.created(answer_s=30)
+    put_many(place, 3 * put_store.dialect.expire_batch)
+    store = open_store(put_store.database, 30, stay_connected=True)
+    opened, closed = [], []
+    sa.event.listen(store.engine, "connect", lambda connection, _: opened.append(connection))
+    sa.event.listen(store.engine, "close", lambda connection, _: closed.append(connection))
+    logins.expire(store, GRACE_S)
+    # SQLite keeps one open beside those of the batches.
+    assert len(opened) == (2 if place.kind == "sqlite" else 1)
+    assert sorted(map(id, closed)) == sorted(map(id, opened))
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_connection_that_is_lost_between_batches_is_made_again(places, kind):
+    place = places.new(kind)
+    count = 3 * place.created().dialect.expire_batch
+    put_many(place, count)
+    store = open_store(place.database, 30, stay_connected=True)
+    numbers = []
+    own, kill = {
+        "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),
+        "mysql": ("SELECT CONNECTION_ID()", "KILL {}"),
+    }[kind]
+
+    @sa.event.listens_for(store.engine, "commit")
+    def _lose(connection):
+        numbers.append(connection.exec_driver_sql(own).scalar())
+        if len(numbers) == 3:
+            connection.connection.commit()
+            place.sql(kill.format(numbers[-1]))
+
+    assert logins.expire(store, GRACE_S) == count
+    assert len(set(numbers)) == 2
+    assert place.addresses() == []
+
+
+def test_only_expire_commits_without_waiting_for_the_disk(postgres_place):
+    store = postgres_place.created()
+    postgres_place.put(ADDRESS, OLD_S)
+    seen = []
+
+    @sa.event.listens_for(store.engine, "before_cursor_execute")
+    def _see(connection, cursor, statement, *rest):
+        if statement.startswith(("DELETE", "INSERT")):
+            cursor.execute("SHOW synchronous_commit")
+            seen.append((statement.split()[0], cursor.fetchone()[0]))
+
+    logins.expire(store, GRACE_S)
+    logins.record(store, Login(ADDRESS, "ann"))
+    assert seen == [("DELETE", "off"), ("INSERT", "on")]
 
 
 def statements_of_expire(store):

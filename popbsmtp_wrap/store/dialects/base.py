@@ -118,6 +118,9 @@ class Dialect:
     def begin_write(self, connection: Connection) -> None:
         """Wait for other writers now, where a statement would wait before it reads the clock."""
 
+    def begin_expire(self, connection: Connection) -> None:
+        """Let a crash undo this transaction: what expire deletes is still old the next time."""
+
     @contextmanager
     def expiring(self, engine: sa.engine.Engine) -> Iterator[Callable[[], object]]:
         """Give what expire calls between its batches."""
