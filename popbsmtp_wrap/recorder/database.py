@@ -20,7 +20,8 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         """Nothing is connected yet. Raise ConfigError for what cannot work."""
-        self._writer = BatchWriter(open_store(settings.database, stay_connected=True))
+        store = open_store(settings.database, stay_connected=True, autocommit=True)
+        self._writer = BatchWriter(store)
         self._thread = ThreadPoolExecutor(1, "database")
 
     def batch_size(self, waiting: int) -> int:

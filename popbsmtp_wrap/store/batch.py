@@ -1,9 +1,9 @@
 """Many logins in one commit: the way from the recorder into the table."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,6 +13,9 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.engine import Store, retrying
 from popbsmtp_wrap.store.logins import newest, record, row, upsert_rows
+from popbsmtp_wrap.store.session import Session
+
+Result = TypeVar("Result")
 
 # SQLAlchemy takes 0.2 ms for each row of a statement that it has not seen, so the statements of
 # these sizes are compiled once and kept: about 150 bytes of text for each row.
@@ -38,11 +41,12 @@ class _Statement(NamedTuple):
 
 
 class BatchWriter:
-    """Writes logins, each batch with one commit. Not safe to share between threads."""
+    """Writes logins, each statement with one commit. Not safe to share between threads."""
 
     def __init__(self, store: Store) -> None:
-        """*store* should stay connected, see open_store()."""
+        """A *store* with autocommit is the fastest, see open_store()."""
         self.store = store
+        self._session = Session(store)
         self._statements: dict[int, _Statement] = {}
 
     def write(self, batch: Sequence[Seen]) -> list[str]:
@@ -50,10 +54,10 @@ class BatchWriter:
 
         Deadlocks and lost connections are tried again. Return what the database says of logins
         that it does not take while it takes others. Raise StoreUnavailableError, RefusedError or
-        SchemaError when nothing of it is committed.
+        SchemaError unless all others are committed.
         """
         try:
-            retrying(self.store, lambda connection: self._execute(connection, batch))
+            self._retrying(lambda connection: self._execute(connection, batch))
         except PopbsmtpError as error:
             if not isinstance(error.__cause__, _OF_ONE_ROW):
                 raise
@@ -76,16 +80,20 @@ class BatchWriter:
     def missing(self, addresses: Collection[str]) -> set[str]:
         """Return those of canonical *addresses* that have no row. Raise as write() does."""
         query = sa.select(self.store.address).where(self.store.address.in_(sorted(addresses)))
-        found = retrying(self.store, lambda connection: connection.execute(query).all())
+        found = self._retrying(lambda connection: connection.execute(query).all())
         return set(addresses) - {address for (address,) in found}
 
     def ping(self) -> None:
         """Raise as write() does unless the database would take logins now."""
-        retrying(self.store, lambda c: c.execute(sa.select(self.store.address).limit(1)).all())
+        self._retrying(lambda c: c.execute(sa.select(self.store.address).limit(1)).all())
 
     def close(self) -> None:
         """Close the connection."""
+        self._session.close()
         self.store.engine.dispose()
+
+    def _retrying(self, work: Callable[[Connection], Result]) -> Result:
+        return retrying(self.store, work, begin=self._session.begin)
 
     def _execute(self, connection: Connection, batch: Sequence[Seen]) -> None:
         self.store.dialect.begin_write(connection)

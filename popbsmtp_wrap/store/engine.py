@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,13 +25,17 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Store:
-    """The one table and the way to it. Safe to share between threads; connections are not."""
+    """The one table and the way to it. Safe to share between threads; connections are not.
+
+    With *autocommit* each statement is a transaction of its own.
+    """
 
     engine: Engine
     table: sa.Table
     dialect: Dialect
     database: Database
     answer_s: float
+    autocommit: bool = False
 
     @property
     def address(self) -> Any:
@@ -45,18 +49,25 @@ class Store:
 
 
 def open_store(
-    database: Database, answer_s: float | None = None, *, stay_connected: bool = False
+    database: Database,
+    answer_s: float | None = None,
+    *,
+    stay_connected: bool = False,
+    autocommit: bool = False,
 ) -> Store:
     """Return the store that *database* describes; nothing is connected yet.
 
     Every answer of the database is waited for *answer_s* seconds, by default as long as for a
-    connection. With *stay_connected* a connection is kept for the next transaction. Raise
-    ConfigError for a URL, driver or password file that cannot work.
+    connection. With *stay_connected* a connection is kept for the next transaction, and with
+    *autocommit* each statement is one where the database permits. Raise ConfigError for a URL,
+    driver or password file that cannot work.
     """
     dialect = dialect_named(database.dialect)
     answer_s = answer_s or database.connect_timeout
     url = database_url(database, dialect)
     arguments = dialect.connect_arguments(url, database.connect_timeout, answer_s)
+    autocommit = autocommit and dialect.can_autocommit
+    more = {"isolation_level": "AUTOCOMMIT"} if autocommit else {}
     try:
         engine = sa.create_engine(
             dialect.adapt_url(url),
@@ -64,12 +75,13 @@ def open_store(
             poolclass=QueuePool if stay_connected else NullPool,
             # Parameters hold user names; an error message is for the mail log.
             hide_parameters=True,
+            **more,
         )
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
     dialect.prepare(engine)
     bound_waits(engine, database.connect_timeout, answer_s)
-    return Store(engine, build_table(database, dialect), dialect, database, answer_s)
+    return Store(engine, build_table(database, dialect), dialect, database, answer_s, autocommit)
 
 
 def database_url(database: Database, dialect: Dialect) -> URL:
@@ -105,23 +117,28 @@ def explained(store: Store, error: DBAPIError) -> PopbsmtpError:
     return trouble.kind(f"{masked(store.database.url)}: {text[:500]}; {trouble.advice}")
 
 
-def retrying(store: Store, work: Callable[[Connection], Result], patience_s: float = 5.0) -> Result:
-    """Return what *work* gives in a transaction of its own.
+def retrying(
+    store: Store,
+    work: Callable[[Connection], Result],
+    patience_s: float = 5.0,
+    begin: Callable[[], AbstractContextManager[Connection]] | None = None,
+) -> Result:
+    """Return what *work* gives in a transaction of its own, or in what *begin* gives instead.
 
     Deadlocks, lock time-outs and lost connections are tried again with jitter, a few times,
     within *patience_s* seconds. Raise a PopbsmtpError otherwise: after an attempt that took as long
     as an answer may take, so that a server that hangs is waited for once.
     """
+    begin = begin or store.engine.begin
     deadline = time.monotonic() + min(patience_s, store.answer_s)
     attempt = 0
     while True:
         attempt += 1
         connected = False
         try:
-            with store.engine.connect() as connection:
+            with begin() as connection:
                 connected = True
-                with connection.begin():
-                    return work(connection)
+                return work(connection)
         except DBAPIError as error:
             # A server that does not let us in is as good as down.
             transient = connected and store.dialect.classify(error, store.database).again

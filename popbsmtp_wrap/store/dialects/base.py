@@ -47,6 +47,8 @@ class Dialect:
     # then get expire_rest times as long as it took.
     expire_batch: ClassVar[int] = 1000
     expire_rest: ClassVar[float] = 1
+    # Whether a statement may be a transaction of its own: one round trip instead of three.
+    can_autocommit: ClassVar[bool] = True
     # Whether CREATE TABLE brings the index along.
     index_in_table: ClassVar[bool] = False
 

@@ -31,6 +31,8 @@ class SQLite(Dialect):
     # One writer at a time; who waits looks again after up to 100 ms (sqliteDefaultBusyCallback).
     expire_batch = 200
     expire_rest = 3
+    # begin_write() comes before the statement.
+    can_autocommit = False
 
     def sqlalchemy_dialect(self) -> Any:
         return sqlite.dialect(paramstyle="named")
