@@ -6,7 +6,7 @@ row before the next one is measured.
 """
 
 from bench.databases import KINDS, TITLES, Servers
-from bench.dovecots import last_login, plain, post_login_socket, shell_script
+from bench.dovecots import plain, plugin, post_login_socket, shell_script
 from bench.figures import print_table
 from bench.login_latency import HEADER, PARALLEL, latencies
 from bench.serving import Recorder
@@ -24,6 +24,6 @@ def main(servers: Servers) -> None:
         servers.start(recorder)
         variants[f"socket, {TITLES[kind]}"] = post_login_socket(servers, recorder)
     for kind in _PEERS:
-        variants[f"last_login, {TITLES[kind]}"] = last_login(servers, servers.place(kind))
+        variants[f"last_login, {TITLES[kind]}"] = plugin(servers, servers.place(kind))
     table = latencies(variants, {1: ROUNDS, PARALLEL: PARALLEL_ROUNDS})
     print_table("postlogin: LOGIN to OK in Dovecot, with the recorder's sockets", HEADER, table)
