@@ -70,10 +70,6 @@ class Connection:
         """The bytes that have come of a request that is not complete."""
         return len(self._received)
 
-    def fileno(self) -> int:
-        """Return the descriptor."""
-        return self._peer.fileno()
-
     def start(self) -> None:
         """Take what has come, most often all, and what comes later."""
         self.readable()
