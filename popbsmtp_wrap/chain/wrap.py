@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = "/etc/popbsmtp/popbsmtp.toml"
 DEFAULT_SOCKET = "/run/popbsmtp/login.sock"
 DEFAULT_WAIT_S = 2.0
-# Dovecot gives up on a post-login script after 60 s (lib-master/master-login.h).
-LONGEST_WAIT_S = 50.0
+LONGEST_WAIT_S = 50.0  # Dovecot gives up on a post-login script after 60 s (master-login.h)
 OPTIONS = ("--config", "--socket", "--wait", "--service")
 USAGE = (
     "usage: popbsmtp-wrap [--config FILE] [--socket PATH] [--wait SECONDS] [--service NAME]"
@@ -91,9 +90,8 @@ def record(options: dict[str, str], program: str, started: float) -> None:
         return
     if never_counts(address):
         return
-    service = options.get("--service", "")
-    if not service and program.rpartition("/")[2] in ("imap", "pop3"):
-        service = program.rpartition("/")[2]
+    name = program.rpartition("/")[2]
+    service = options.get("--service") or (name if name in ("imap", "pop3") else "")
     request = format_request(address, environment.get(b"USER", b""), _exact(service))
     deadline = Deadline(started, options.get("--wait"))
     trouble = ask_recorder(request, options.get("--socket"), deadline)
@@ -141,11 +139,16 @@ class Deadline:
 
 def ask_recorder(request: bytes, path: str | None, deadline: Deadline) -> str | None:
     """Return None when the recorder has the login, else why not ("" when there is none)."""
-    share = Deadline(monotonic(), str(deadline.left_s() / 2))
+    share, name = Deadline(monotonic(), str(deadline.left_s() / 2)), path or DEFAULT_SOCKET
     peer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         peer.settimeout(share.left_s())
-        peer.connect(_exact(path or DEFAULT_SOCKET))
+        try:
+            peer.connect(_exact(name))
+        except BlockingIOError:
+            from popbsmtp_wrap.chain.crowd import connect  # here, as it is seldom needed
+
+            connect(peer, _exact(name), share.left_s())
         word, reason = ask(peer, request, share)
     except FileNotFoundError:
         return f"no recorder at {path}" if path else ""
@@ -160,7 +163,7 @@ def ask_recorder(request: bytes, path: str | None, deadline: Deadline) -> str | 
             reason = f"no answer but {ascii(word)[:60]}"
     finally:
         peer.close()
-    return f"recorder at {path or DEFAULT_SOCKET}: {reason}"
+    return f"recorder at {name}: {reason}"
 
 
 def ask_new_process(request: bytes, config: str, deadline: Deadline) -> tuple[str, str]:
@@ -168,8 +171,7 @@ def ask_new_process(request: bytes, config: str, deadline: Deadline) -> tuple[st
 
     It goes on when the deadline passes. Raise TimeoutError or BlockingIOError then.
     """
-    # Imported here: with a recorder there is no need for it.
-    from popbsmtp_wrap.chain import beside
+    from popbsmtp_wrap.chain import beside  # here, as a recorder makes it needless
 
     try:
         peer = beside.start(_exact(config))

@@ -12,6 +12,7 @@ Answers are those of wire.py; the text of status is JSON in ASCII.
 """
 
 import socket
+import struct
 from collections.abc import Collection, Iterator
 from typing import Final
 
@@ -22,7 +23,8 @@ from popbsmtp_wrap.wire import LONGEST_LINE, parse_answer
 PROTOCOL: Final = b"popbsmtp-control/1"
 ALL: Final = "*"
 WORDS: Final = ("status", "revoke", "revoked")
-_ANSWER_S: Final = 10.0
+_ANSWER_S: Final = 10
+_TIMEVAL: Final = struct.Struct("ll")  # socket(7)
 _LONGEST_ANSWER: Final = 1 << 20
 # 45 characters and a TAB each.
 _ADDRESSES_PER_LINE: Final = 80
@@ -73,7 +75,9 @@ def _ask(path: str, word: str, arguments: list[str]) -> str:
     received = b""
     try:
         with socket.socket(socket.AF_UNIX) as peer:
-            peer.settimeout(_ANSWER_S)
+            # Not settimeout(): with that, a full queue is an error at once instead of a wait.
+            for limit in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                peer.setsockopt(socket.SOL_SOCKET, limit, _TIMEVAL.pack(_ANSWER_S, 0))
             peer.connect(path)
             peer.sendall(line)
             while not received.endswith(b"\n") and len(received) < _LONGEST_ANSWER:

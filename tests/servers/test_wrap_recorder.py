@@ -10,6 +10,7 @@ import pytest
 
 from tests.harness.directories import public_directory
 from tests.harness.faults import HangingUnixSocket, RefusingUnixSocket
+from tests.harness.process import wait_until
 from tests.servers.wrap_fixtures import (
     GREETING,
     LOGIN,
@@ -130,6 +131,51 @@ def test_absent_refusing_hanging_and_closed_recorders_cost_no_login(place, path)
         assert ask() == f"{told}recorder at {name}: no answer in time"
     name = str(path / ("x" * 200))
     assert ask() == f"{told}recorder at {name}: AF_UNIX path too long"
+
+
+class CrowdedRecorder:
+    """A recorder whose queue is full until it begins to accept."""
+
+    def __init__(self, path):
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(0)
+        self._before = socket.socket(socket.AF_UNIX)
+        self._before.connect(str(path))
+
+    def accept_after(self, seconds):
+        def accept():
+            time.sleep(seconds)
+            self._listener.accept()[0].close()
+            with self._listener.accept()[0] as connection:
+                connection.recv(4096)
+                connection.sendall(b"OK\n")
+
+        threading.Thread(target=accept, daemon=True).start()
+
+    def close(self):
+        self._before.close()
+        self._listener.close()
+
+
+def test_login_waits_for_room_in_the_queue_of_a_busy_recorder(place, path):
+    with contextlib.closing(CrowdedRecorder(path / "login.sock")) as recorder:
+        recorder.accept_after(1)
+        command = place.command("--socket", str(path / "login.sock"), *GREETING, wait="20")
+        assert session(command, LOGIN).lines == []
+    assert place.rows() == []
+
+
+@pytest.mark.parametrize("wait", ["6", "0"])
+def test_queue_that_stays_full_costs_no_login(place, path, wait):
+    with contextlib.closing(CrowdedRecorder(path / "login.sock")):
+        command = place.command("--socket", str(path / "login.sock"), *GREETING, wait=wait)
+        ended = session(command, LOGIN)
+    assert ended.seconds < float(wait) + SLACK_S
+    (line,) = ended.lines
+    assert "recorder at " in line
+    assert "no answer in time" in line
+    wait_until(lambda: place.rows() == RECORDED, 30, "the row")
 
 
 def test_socket_that_may_not_be_reached_costs_no_login():
