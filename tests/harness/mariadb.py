@@ -66,6 +66,8 @@ class MariaDB(Database):
         TEMPLATE.copy_to(self.data)
         own = {
             "datadir": str(self.data),
+            # Not /tmp: a server that starts removes what looks like temporary tables there.
+            "tmpdir": str(self.home),
             "port": str(self.port),
             "socket": str(self.socket),
             "pid_file": str(self.home / "mariadbd.pid"),

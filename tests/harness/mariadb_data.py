@@ -25,7 +25,15 @@ GRANT REPLICATION SLAVE ON *.* TO 'replica'@'localhost';
 def _install(target: Path) -> None:
     target.mkdir()
     give(target, "mysql", mode=0o700)
-    common = [f"--datadir={target}", f"--innodb-log-file-size={LOG_FILE_SIZE}"]
+    # A server that starts removes what looks like temporary tables, other servers' included.
+    temporary = target.with_name("temporary")
+    temporary.mkdir()
+    give(temporary, "mysql", mode=0o700)
+    common = [
+        f"--datadir={target}",
+        f"--tmpdir={temporary}",
+        f"--innodb-log-file-size={LOG_FILE_SIZE}",
+    ]
     run(
         [
             *("mariadb-install-db", "--no-defaults", *common, "--skip-test-db"),
@@ -40,4 +48,4 @@ def _install(target: Path) -> None:
     )
 
 
-TEMPLATE = Template(_install)
+TEMPLATE = Template("mariadb", _install)
