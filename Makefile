@@ -3,6 +3,8 @@
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
+# Test processes side by side: most tests wait for servers and time-outs.
+WORKERS ?= 5
 
 VENV := .venv
 LOWEST := .venv-lowest
@@ -21,8 +23,8 @@ demo: $(VENV)/installed
 
 # The lowest versions first: the last line is that of the whole suite.
 test: servers $(VENV)/developed $(LOWEST)/installed
-	$(LOWEST)/bin/pytest -q tests/store -m "not slow"
-	$(BIN)/pytest
+	$(LOWEST)/bin/pytest -q -n $(WORKERS) tests/store -m "not slow"
+	$(BIN)/pytest -n $(WORKERS)
 
 check: $(VENV)/developed
 	@$(BIN)/ruff check .
@@ -63,7 +65,7 @@ $(VENV)/developed: $(VENV)/installed
 $(LOWEST)/installed: $(SOURCES) tests/lowest-versions.txt | venv-package
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check \
-		--constraint tests/lowest-versions.txt --editable . pytest alembic
+		--constraint tests/lowest-versions.txt --editable . pytest pytest-xdist alembic
 	@touch $@
 
 # A directory of its own with all that the package needs, two programs, and units that name them;

@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+from tests.harness import workers
+from tests.harness.directories import share_templates
 from tests.harness.process import missing_programs
 
 with contextlib.suppress(ImportError):  # the environment of lowest versions has no hypothesis
@@ -24,6 +26,23 @@ _VERSIONS = (
 )
 
 
+def pytest_configure(config):
+    if is_worker(config):
+        if os.geteuid() == 0:
+            workers.leave_the_hosts_network()
+    elif config.getoption("numprocesses", default=None):
+        share_templates()
+
+
+def is_worker(config):
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return workers.scheduler(config, log)
+
+
 def pytest_report_header():
     lines = []
     for command in _VERSIONS:
@@ -38,10 +57,21 @@ def pytest_report_header():
     return lines
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if is_worker(config):
+        items.sort(key=lambda item: workers.rank(item.nodeid))
+    else:
+        require_servers(item.nodeid for item in items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(ids):
+    require_servers(ids)
+
+
+def require_servers(nodeids):
     """A missing server is a failure, never a skip."""
-    folders = {item.path.parent.name for item in items}
-    if not folders & {"servers", "store"}:
+    if not {workers.folder(nodeid) for nodeid in nodeids} & {"servers", "store"}:
         return
     if missing := missing_programs():
         pytest.exit(f"missing servers: {' '.join(missing)}; run: make test", returncode=1)

@@ -1,5 +1,7 @@
 """Directories that a server running as another user can reach."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 import tempfile
@@ -7,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import lifetime
+
+_TEMPLATES = "PBS_TEMPLATES"
 
 
 def public_directory(name: str = "") -> Path:
@@ -38,17 +42,33 @@ def make_traversable(path: Path) -> None:
 class Template:
     """A data directory that is made once per test run and copied for each server."""
 
-    def __init__(self, make: Callable[[Path], None]) -> None:
+    def __init__(self, name: str, make: Callable[[Path], None]) -> None:
+        self._name = name
         self._make = make
-        self._made: Path | None = None
 
     def copy_to(self, target: Path) -> None:
         """Create *target*, with the owners and modes of the original."""
-        if self._made is None:
-            path = public_directory() / "template"
-            self._make(path)
-            self._made = path
-        subprocess.run(["cp", "-a", "--reflink=auto", self._made, target], check=True, timeout=60)
+        original = self._made() / "template"
+        subprocess.run(["cp", "-a", "--reflink=auto", original, target], check=True, timeout=60)
+
+    def _made(self) -> Path:
+        """Return the directory that it is in, made by the first process that gets here."""
+        folder = share_templates()
+        made = folder / self._name
+        with (folder / f"{self._name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                begun = public_directory()
+                self._make(begun / "template")
+                begun.rename(made)
+        return made
+
+
+def share_templates() -> Path:
+    """Return where this process and those that it starts from now on keep templates."""
+    if _TEMPLATES not in os.environ:
+        os.environ[_TEMPLATES] = str(public_directory())
+    return Path(os.environ[_TEMPLATES])
 
 
 def write(path: Path, text: str | bytes, *, mode: int = 0o644, owner: str = "root") -> Path:

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from .workers import hosts_network
+
 REPOSITORY = Path(__file__).parent.parent.parent.resolve()
 
 _START = r"""
@@ -69,8 +71,8 @@ class Machine:
 
     def command(self, *argv: str, outside_network: bool = False) -> list[str]:
         """Return the argv that runs *argv* inside."""
-        network = [] if outside_network else ["--net"]
-        enter = ["nsenter", "-t", str(self.pid), "--mount", "--pid", *network]
+        network = f"--net={hosts_network()}" if outside_network else "--net"
+        enter = ["nsenter", "-t", str(self.pid), "--mount", "--pid", network]
         clean = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
         keep = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("PIP_")]
         home = ["HOME=/root", "LC_ALL=C.UTF-8"]

@@ -65,7 +65,7 @@ def _initdb(target: Path) -> None:
     write(target / "pg_hba.conf", _HBA, owner="postgres")
 
 
-_template = Template(_initdb)
+_template = Template("postgres", _initdb)
 
 
 class Postgres(Database):

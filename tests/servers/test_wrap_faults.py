@@ -24,7 +24,7 @@ from tests.servers.wrap_fixtures import (
 )
 
 # Nobody's: it has no other process that RLIMIT_NPROC would count.
-STRANGER = 54321
+STRANGER = 54332
 WAIT_S = 2.0
 
 

@@ -1,0 +1,80 @@
+"""Several test processes side by side (pytest-xdist): who runs what, and in which network.
+
+Most tests wait for servers, so there are more processes than cores. The tests of a file stay
+together, as they share servers; `pytest` without -n runs all of them one after the other, too.
+"""
+
+import ctypes
+import os
+import subprocess
+from pathlib import PurePath
+from typing import Any
+
+# linux/sched.h
+_CLONE_NEWNET = 0x40000000
+
+# They share nothing with the rest of their file, and wait for most of their time.
+_APART = (
+    "test_a_database_that_is_down_stops_relaying_only_and_comes_back",
+    "test_login_of_a_process_that_hangs_beyond_all_time_outs_is_spooled",
+    "test_nothing_is_left_after_a_minute",
+    "test_guide_",
+)
+# What takes longest begins first, then the folders in this order; short files fill the end.
+_LONG = ("test_postfix_check", "test_recorder_faults", "test_recorder_systemd", "test_wrap_spool")
+_FOLDERS = ("servers", "store", "spool", "cli", "unit")
+
+_outside: int | None = None
+
+
+def leave_the_hosts_network() -> None:
+    """Give the calling thread, and what it starts, a network with a loopback device alone.
+
+    Ports, abstract unix sockets and what is counted by these (recorder/direct.py, MOST_TRYING) are
+    its own, so no process takes what another one is about to use. Raise OSError without the right
+    to do so.
+    """
+    global _outside  # noqa: PLW0603 - a process is in one network
+    outside = os.open("/proc/self/ns/net", os.O_RDONLY)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, f"no network of its own: {os.strerror(number)}")
+    _outside = outside
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=20)
+
+
+def hosts_network() -> str:
+    """Return a file that names the host's network, see setns(2)."""
+    return "/proc/self/ns/net" if _outside is None else f"/proc/{os.getpid()}/fd/{_outside}"
+
+
+def share(nodeid: str) -> str:
+    """Return the name of what one process runs together: a file, or a test by itself."""
+    file, _, test = nodeid.partition("::")
+    return nodeid if test.startswith(_APART) else file
+
+
+def folder(nodeid: str) -> str:
+    """Return the name of the folder that a test is in."""
+    return PurePath(nodeid.partition("::")[0]).parent.name
+
+
+def rank(nodeid: str) -> int:
+    """Return a number that is the lower the sooner a test should begin."""
+    name = share(nodeid)
+    if name == nodeid or PurePath(name).stem in _LONG:
+        return 0
+    return 1 + _FOLDERS.index(folder(nodeid)) if folder(nodeid) in _FOLDERS else 1
+
+
+def scheduler(config: Any, log: Any) -> Any:
+    """Return what hands the shares out, in the order of collection."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Shares(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return share(nodeid)
+
+    config.option.loadscopereorder = False
+    return Shares(config, log)
