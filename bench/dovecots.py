@@ -3,7 +3,7 @@
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.databases import Place, Servers
 from bench.programs import CLASSIC, TOOLKIT, new_address
@@ -30,17 +30,21 @@ service {service}-postlogin {{
 
 @dataclass
 class Variant:
-    """A running Dovecot; its logins leave rows in *table* of *place*, or none."""
+    """A running Dovecot; its logins leave rows in *table* of *place*, or none.
+
+    With *address* all come from there, and leave one row.
+    """
 
     dovecot: Dovecot
     place: Place | None = None
     table: str = "popbsmtp"
+    address: str | None = None
     expected: int = 0
 
     def login(self, service: str) -> float:
-        """Return the seconds from LOGIN or PASS to OK of a login from a new address."""
+        """Return the seconds from LOGIN or PASS to OK of one login."""
         session: ImapSession | Pop3Session
-        address = new_address()
+        address = self.address or new_address()
         if service == "imap":
             session = imap_login(
                 self.dovecot.imap_port, client_address=address, timeout_s=_TIMEOUT_S
@@ -54,7 +58,7 @@ class Variant:
 
     def logins(self, service: str, count: int) -> list[float]:
         """Return the seconds of *count* logins at once; wait until all are recorded."""
-        self.expected += count
+        self.expected = 1 if self.address else self.expected + count
         if count == 1:
             found = [self.login(service)]
         else:
@@ -91,10 +95,10 @@ def wrapper(servers: Servers, place: Place, conf: str | None = None) -> Variant:
     return _start(servers, _printed("-c", conf or place.conf, "dovecot", "--for", "2.3"), place)
 
 
-def post_login_socket(servers: Servers, recorder: Recorder) -> Variant:
+def post_login_socket(servers: Servers, recorder: Recorder, address: str | None = None) -> Variant:
     """Return a Dovecot that asks the sockets of a running *recorder*."""
     printed = _printed("-c", recorder.conf, "dovecot", "--for", "2.3", "--mode", "socket")
-    return _start(servers, printed, recorder.place)
+    return replace(_start(servers, printed, recorder.place), address=address)
 
 
 def plugin(servers: Servers, place: Place) -> Variant:

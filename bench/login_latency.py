@@ -28,10 +28,14 @@ def main(servers: Servers) -> None:
     variants = {"none": plain(servers), "sh": shell_script(servers)}
     recorder = Recorder(servers.base, servers.place("postgresql"))
     servers.start(recorder)
-    variants["wrapper, recorder"] = wrapper(servers, recorder.place, recorder.conf)
+    with_recorder = wrapper(servers, recorder.place, recorder.conf)
+    variants["wrapper, recorder"] = with_recorder
     for kind in KINDS:
         variants[f"wrapper, {TITLES[kind]}"] = wrapper(servers, servers.place(kind))
     table = latencies(variants, {1: ROUNDS, PARALLEL: PARALLEL_ROUNDS})
+    recorded = recorder.status()["logins"]
+    if recorded != {"wrapper": with_recorder.expected}:
+        raise RuntimeError(f"the recorder has {recorded} of {with_recorder.expected} logins")
     print_table("login_latency: LOGIN to OK in Dovecot, with popbsmtp-wrap", HEADER, table)
 
 

@@ -22,7 +22,7 @@ _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 class Recorder(Server):
     """`popbsmtp serve` for the database of *place*, with all its defaults but the paths.
 
-    It stays root, as the other programs that are measured do.
+    It stays root, as the other programs that are measured do; popbsmtp-wrap may come from Dovecot.
     """
 
     name = "recorder"
@@ -41,7 +41,8 @@ class Recorder(Server):
         )
         text = (
             f"{Path(self.place.conf).read_text('utf-8')}[recorder]\n"
-            f'socket = "{self.socket}"\nspool = "{self.home / "spool"}"\nuser = "root"\n{tables}'
+            f'socket = "{self.socket}"\nspool = "{self.home / "spool"}"\nuser = "root"\n'
+            f'socket_group = "dovecot"\nusers = ["dovecot"]\n{tables}'
         )
         write(Path(self.conf), text, mode=0o640, owner="root:dovecot")
 
