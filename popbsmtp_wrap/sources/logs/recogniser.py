@@ -9,9 +9,9 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from popbsmtp_wrap.address import canonical_address, never_counts, printable
+from popbsmtp_wrap.log_header import Header, read_header, read_stamp
 from popbsmtp_wrap.own_pattern import OwnPattern
 from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.sources.logs.header import Header, read_header, read_stamp
 from popbsmtp_wrap.sources.logs.memory import Memory
 from popbsmtp_wrap.sources.logs.pattern import Pattern, Server
 from popbsmtp_wrap.sources.logs.servers import SERVERS
@@ -30,6 +30,10 @@ def server_names() -> list[str]:
     return sorted({server.name for server in SERVERS})
 
 
+class _NoEventError(Exception):
+    """Why a line that looks like an event is none."""
+
+
 class Recogniser:
     """Tells logins from other lines.
 
@@ -38,13 +42,22 @@ class Recogniser:
 
     def __init__(self, servers: Collection[str] = (), own: Sequence[OwnPattern] = ()) -> None:
         """Take all servers when *servers* is empty. Raise ValueError for an unknown name."""
-        if unknown := set(servers) - set(server_names()) - {pattern.name for pattern in own}:
-            raise ValueError(f"no server {', '.join(sorted(unknown))}")
+        known = {*server_names(), *(pattern.name for pattern in own)}
+        if unknown := set(servers) - known:
+            raise ValueError(
+                f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+            )
         chosen = [server for server in SERVERS if not servers or server.name in servers]
         self._own = tuple(pattern for pattern in own if not servers or pattern.name in servers)
         self._tagged = tuple(server for server in chosen if server.tag)
         self._bare = tuple(server for server in chosen if not server.tag)
-        self._words = tuple(dict.fromkeys(word for server in chosen for word in server.words))
+        words = [word for server in chosen for word in server.words]
+        words += [word for pattern in self._own for word in pattern.words]
+        # The shortest first, as it makes others needless.
+        self._words: list[bytes] = []
+        for word in sorted(words, key=len):
+            if not any(other in word for other in self._words):
+                self._words.append(word)
         self._by_tag: dict[bytes, tuple[Server, ...]] = {}
         self._clients: Memory[tuple[str, str]] = Memory()
         self._sessions: Memory[str] = Memory()
@@ -53,120 +66,128 @@ class Recogniser:
         """Return what *line*, without its end, says; None if it says nothing that counts."""
         for word in self._words:
             if word in line:
-                break
-        else:
-            if not self._own:
-                return None
-        found = self.judge(line)
-        return found if isinstance(found, Event) else None
+                found = self.judge(line)
+                return None if isinstance(found, str) else found
+        return None
 
     def explain(self, line: bytes) -> str:
         """Return what *line* is, or why it does not count. Takes the place of recognise()."""
         found = self.judge(line)
         if isinstance(found, str):
             return found
-        parts = (found.kind, found.server, found.address, found.user and printable(found.user))
-        return " ".join(part for part in (*parts, found.service) if part)
+        user = printable(found.user) if found.user else ""
+        parts = (found.kind, found.server, found.address, user, found.service)
+        return " ".join(part for part in parts if part)
 
     def judge(self, line: bytes) -> Event | str:
-        """Return the event, or why there is none."""
+        """Return the event, or why there is none. Takes the place of recognise()."""
         if len(line) > LONGEST_LINE:
             return f"longer than {LONGEST_LINE} bytes"
         # Zeros: what copytruncate leaves where the log was.
         line = line.lstrip(b"\0").rstrip(b"\r\n \0")
         header = read_header(line)
+        try:
+            return self._event(line, header) or self._why(line, header)
+        except _NoEventError as reason:
+            return str(reason)
+
+    def _event(self, line: bytes, header: Header | None) -> Event | None:
         if header:
-            servers = self._by_tag.get(header.tag)
-            if servers is None:
-                servers = self._servers(header.tag)
-            for server in servers:
+            for server in self._servers(header.tag):
                 for pattern in server.patterns:
                     if found := pattern.regex.match(line, header.end):
-                        return self._event(server.name, pattern, found, header)
+                        return self._read(server.name, pattern, found, header)
         stamp, start = read_stamp(line)
-        bare = Header(stamp, b"", b"", b"", start, start)
         for server in self._bare:
             for pattern in server.patterns:
                 if found := pattern.regex.match(line, start):
-                    return self._event(server.name, pattern, found, bare)
+                    bare = Header(stamp, b"", b"", b"", start, start)
+                    return self._read(server.name, pattern, found, bare)
         for own in self._own:
-            if result := _own_event(own, line, header or bare):
-                return result
-        return self._why(line, header)
+            if read := own.read(line):
+                kind, address, user, service, time = read
+                _client_only(address)
+                return Event(kind, own.name, address, user, service, time)
+        return None
 
     def _servers(self, tag: bytes) -> tuple[Server, ...]:
-        servers = tuple(s for s in self._tagged if s.tag and s.tag.fullmatch(tag))
-        if len(self._by_tag) < _MOST_TAGS:
-            self._by_tag[tag] = servers
+        servers = self._by_tag.get(tag)
+        if servers is None:
+            servers = tuple(s for s in self._tagged if s.tag and s.tag.fullmatch(tag))
+            if len(self._by_tag) < _MOST_TAGS:
+                self._by_tag[tag] = servers
         return servers
 
-    def _event(
-        self, server: str, pattern: Pattern, found: re.Match[bytes], header: Header
-    ) -> Event | str:
+    def _read(self, server: str, pattern: Pattern, found: re.Match[bytes], header: Header) -> Event:
         fields = found.groupdict(b"")
-        user = _text(fields.get("user") or fields.get("bare", b""))
-        client = fields.get("address") or fields.get("other", b"")
-        service = _service(fields.get("service") or header.tag)
-        stamp = header.stamp.decode("ascii")
         process = (server, header.host, header.pid)
         if pattern.role == "failure":
-            if header.pid:
-                self._clients.take(process)
-            return Event("failure", server, "", user, service, stamp)
-        for text in pattern.once:
-            if found.string.count(text) > 1:
-                return f"{text.decode()} stands in it twice: an outsider may have written one"
-        if pattern.role == "logout" and (session := fields.get("session")):
-            address = self._sessions.take((server, session))
-            if not address:
-                return "the end of a session whose login was not seen"
-            return Event("logout", server, address, user, service, stamp)
-        if client:
-            try:
-                address = canonical_address(client.decode("ascii"))
-            except ValueError as error:
-                return str(error)
-            if (kind := never_counts(address)) in {"unspecified", "multicast"}:
-                return f"{address} is {kind}, no client's address"
-            if pattern.role == "connect":
-                self._clients.put(process, (address, stamp))
-                return "a connection; the login is another line"
-            if pattern.role == "logout":
-                return Event("logout", server, address, user, service, stamp)
+            self._clients.take(process)
+            address = ""
         else:
-            connection = self._clients.take(process) if header.pid else None
-            if not connection:
-                return "no line before has the address of this process"
-            address, then = connection
-            between_s = apart_s(then, stamp)
-            if between_s is None or not 0 <= between_s <= _TWO_LINES_S:
-                return "the line with the address of this process is too old"
+            for text in pattern.once:
+                if found.string.count(text) > 1:
+                    raise _NoEventError(
+                        f"{text.decode().strip()} stands in it twice:"
+                        " an outsider may have written one of them"
+                    )
+            address = self._address(pattern, fields, process, header)
+        user = _text(fields.get("user") or fields.get("bare", b""))
         if user.lower() == "anonymous":
-            return "an anonymous login"
-        if session := fields.get("session"):
+            raise _NoEventError("an anonymous login")
+        if pattern.role == "login" and (session := fields.get("session")):
             self._sessions.put((server, session), address)
-        return Event("login", server, address, user, service, stamp)
+        kind = "login" if pattern.role == "connect" else pattern.role
+        service = _service(fields.get("service") or header.tag)
+        return Event(kind, server, address, user, service, header.stamp.decode("ascii"))
+
+    def _address(
+        self,
+        pattern: Pattern,
+        fields: dict[str, bytes],
+        process: tuple[str | bytes, ...],
+        header: Header,
+    ) -> str:
+        """Return the client's address: the line's own, or that of an earlier line."""
+        if text := fields.get("address") or fields.get("other"):
+            try:
+                address = canonical_address(text.decode("ascii"))
+            except ValueError as error:
+                raise _NoEventError(str(error)) from None
+            _client_only(address)
+            if pattern.role == "connect":
+                self._clients.put(process, (address, header.stamp.decode("ascii")))
+                raise _NoEventError("a connection; its login is another line")
+            return address
+        if pattern.role == "logout":
+            if known := self._sessions.take((process[0], fields.get("session", b""))):
+                return known
+            raise _NoEventError("the end of a session whose login was not seen")
+        client = self._clients.take(process) if header.pid else None
+        if not client:
+            raise _NoEventError("no line before it has the address of this process")
+        between_s = apart_s(client[1], header.stamp.decode("ascii"))
+        if between_s is None or between_s > _TWO_LINES_S:
+            raise _NoEventError("the line with the address of this process is too old")
+        return client[0]
 
     def _why(self, line: bytes, header: Header | None) -> str:
         if not header:
             return "no program's name where one belongs"
         name = printable(header.tag.decode("ascii"))
         servers = self._servers(header.tag)
-        if not servers:
-            return f"{name} is none of the programs that are looked for"
         for server in servers:
             for regex, reason in server.reasons:
                 if regex.match(line, header.end):
                     return reason
-        return f"{name} says nothing of a login here"
+        if servers:
+            return f"{name} says nothing of a login here"
+        return f"{name} is none of the programs that are looked for"
 
 
-def _own_event(own: OwnPattern, line: bytes, header: Header) -> Event | None:
-    found = own.read(line[header.start :])
-    if not found:
-        return None
-    stamp = header.stamp.decode("ascii")
-    return Event(found.kind, own.name, found.address, found.user, found.service, stamp)
+def _client_only(address: str) -> None:
+    if (kind := never_counts(address)) in {"unspecified", "multicast"}:
+        raise _NoEventError(f"{address} is {kind}, no client's address")
 
 
 def _service(text: bytes) -> str:

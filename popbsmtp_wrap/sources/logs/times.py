@@ -22,8 +22,10 @@ _FORMS: Final = tuple(
         # RFC 3164 section 4.1.2; AppleMailServer writes the year before the hour.
         rf"{_MONTH_DAY}(?:(?P<year>[0-9]{{4}}) )?{_HMS}",
         # RFC 3339; Dovecot's log_timestamp and journalctl -o short-iso and short-full.
-        r"(?:[A-Z][a-z]{2} )?(?P<year>[0-9]{4})[-/](?P<month>[0-9]{2})[-/](?P<day>[0-9]{2})[T ]"
-        rf"{_HMS}(?P<zone>Z| UTC| GMT| ?[+-][0-9]{{2}}:?[0-9]{{2}})?",
+        (
+            r"(?:[A-Z][a-z]{2} )?(?P<year>[0-9]{4})[-/](?P<month>[0-9]{2})[-/](?P<day>[0-9]{2})[T ]"
+            rf"{_HMS}(?P<zone>Z| UTC| GMT| ?[+-][0-9]{{2}}:?[0-9]{{2}})?"
+        ),
         # ctime(3), as Qpopper's own log has it.
         rf"[A-Z][a-z]{{2}},? {_MONTH_DAY}{_HMS} (?P<year>[0-9]{{4}})",
     )

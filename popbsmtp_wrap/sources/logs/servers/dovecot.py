@@ -33,7 +33,7 @@ _PATTERNS = (
     pattern("login", rf"{_PROCESS}{_SUCCESS}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
     pattern("login", rf"{_PROCESS}{_SUCCESS}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
     pattern("login", rf"{_PROCESS}{_SUCCESS}{_BEFORE}{_RIP}{_END}", *_ONCE),
-    # login_log_format = "%s: %$"
+    # With a login_log_format that has the word at the end.
     pattern(
         "login",
         rf"{_PROCESS}{_USER}{_AFTER}*?,[ ]{_RIP}(?:,[ ]{_OTHER})*?:[ ](?:Login|Logged[ ]in)\Z",

@@ -109,7 +109,7 @@ ZIMBRA: Final = Server(
             r"\[(?:name=(?P<name>[^;\[\]]{1,255}+);)?(?:mid=[0-9]{1,12};)?"
             rf"(?:ip=[0-9A-Fa-f:.]{{2,45}}+;oip={ADDRESS};|ip=(?P<other>[0-9A-Fa-f:.]{{2,45}}+);"
             r"(?!.*oip=))(?P<rest>[^\[\]]{0,400}+)\][ ](?P<service>imap|pop)[ ]-[ ]user[ ]"
-            r"(?P<user>[^\s\[\]]{1,255}+)[ ]authenticated,[ ]mechanism=(?:PLAIN|LOGIN|[A-Z0-9-]{5,20})"
+            r"(?P<user>[^\s\[\]]{1,255}+)[ ]authenticated,[ ]mechanism=[A-Z0-9-]{5,20}"
             r"(?:[ ]\[TLS\])?\Z",
             "oip=",
         ),
@@ -119,7 +119,8 @@ ZIMBRA: Final = Server(
     (),
     "ImapHandler and Pop3Handler of ZimbraServer; its shape was not seen on a running server",
 )
-# #Fields: dateTime,sessionId,seqNumber,sIp,cIp,user,duration,rqsize,rpsize,command,parameters,context
+# After the time: session, number, server's and client's address, user, three numbers, command,
+# parameters, result.
 EXCHANGE: Final = Server(
     "exchange",
     None,

@@ -2,8 +2,8 @@
 
 Strict from the first byte on, because all that follows may be an outsider's text:
 
-    Jun 14 10:00:00 mx dovecot[77]: message                     RFC 3164 section 4.1, with or without
-    <22>Jun 14 10:00:00 mx dovecot: message                     host, PRI, fraction, facility
+    Jun 14 10:00:00 mx dovecot[77]: message                     RFC 3164 section 4.1
+    <22>Jun 14 10:00:00 mx dovecot: message                     with PRI, fraction, facility
     2026-06-14T10:00:00.123456+02:00 mx dovecot: message        rsyslog, journalctl -o short-iso
     <22>1 2026-06-14T10:00:00Z mx dovecot 77 - - message        RFC 5424 section 6
     Jun 14 10:00:00 imap-login: Info: message                   a log of Dovecot's own, 2.x
