@@ -163,7 +163,7 @@ _DOVECOT_SAMPLES: Final = (
 )
 
 # The tag is dovecot (instance_name), or the login process itself in a log of Dovecot's own.
-_PROCESS = r"(?:(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ])?(?:Info:[ ])?"
+_PROCESS = r"(?:Info:[ ])?(?:(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ])?(?:Info:[ ])?"
 # A proxy says the second after the server behind it has let the user in.
 _SUCCESS = (
     r"(?:(?:Login|Logged[ ]in)(?::|,|[ ]-)?"
