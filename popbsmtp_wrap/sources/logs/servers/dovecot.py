@@ -194,7 +194,7 @@ _PATTERNS = (
     # With a login_log_format that has the word at the end.
     pattern(
         "login",
-        rf"{_PROCESS}{_USER}{_AFTER}*?,[ ]{_RIP}(?:,[ ]{_OTHER})*?:[ ](?:Login|Logged[ ]in)\Z",
+        rf"{_PROCESS}{_USER}{_AFTER}*?,[ ]{_RIP}(?!.*(?:(?i:anonymous)|master)).*:[ ](?:Login|Logged[ ]in)\Z",
         *_ONCE,
     ),
     # 0.99
