@@ -34,8 +34,8 @@ _OTHERS = (
     "postfix/cleanup[{pid}]: {id}: message-id=<{id}.20261121@mail.example.net>",
     "postfix/qmgr[{pid}]: {id}: from=<alice@example.net>, size=48213, nrcpt=1 (queue active)",
     (
-        "postfix/lmtp[{pid}]: {id}: to=<bob@example.org>, relay=mx.example.org[private/dovecot-lmtp],"
-        " delay=0.3, delays=0.2/0/0/0.1, dsn=2.0.0, status=sent (250 2.0.0 <bob> {id} Saved)"
+        "postfix/lmtp[{pid}]: {id}: to=<bob@example.org>, relay=mx[private/dovecot-lmtp], "
+        "delay=0.3, delays=0.2/0/0/0.1, dsn=2.0.0, status=sent (250 2.0.0 <bob> {id} Saved)"
     ),
     "postfix/qmgr[{pid}]: {id}: removed",
     "postfix/smtpd[{pid}]: disconnect from mail.example.net[{address}] ehlo=1 mail=1 rcpt=1 quit=1",

@@ -1,4 +1,4 @@
-import os
+from pathlib import Path
 
 import pytest
 
@@ -6,9 +6,8 @@ from popbsmtp_wrap.sources.logs.event import Event
 from popbsmtp_wrap.sources.logs.recogniser import Recogniser
 from popbsmtp_wrap.sources.logs.servers import SERVERS
 
-# Real lines beside the repository; in a clone elsewhere the samples alone stand for them.
-_REAL = os.path.join(os.path.dirname(__file__), "../../../shared/loglines.tsv")
-_FILES = [path for path in (_REAL, "/work/shared/loglines.tsv") if os.path.exists(path)][:1]
+# Tab-separated: server, version, address and user or "-", source, line.
+REAL = Path(__file__).resolve().parents[3] / "shared" / "loglines.tsv"
 
 
 def proved(recogniser, line):
@@ -26,13 +25,10 @@ def test_each_sample_proves_what_stands_beside_it(server):
 
 
 def test_real_lines_prove_what_stands_beside_them():
+    """Where the collection of real lines is not beside the repository, the samples stand for it."""
     recogniser = Recogniser()
-    for path in _FILES:
-        with open(path, "rb") as file:
-            rows = [row.split(b"\t", 5) for row in file.read().split(b"\n")[1:] if row]
-        for _, _, address, user, _, line in rows:
-            expected = tuple(
-                text.decode().replace("-", "") if text == b"-" else text.decode()
-                for text in (address, user)
-            )
+    for row in REAL.read_bytes().split(b"\n")[1:] if REAL.exists() else ():
+        if row:
+            _, _, address, user, _, line = row.split(b"\t", 5)
+            expected = tuple("" if text == b"-" else text.decode() for text in (address, user))
             assert proved(recogniser, line) == expected, line

@@ -5,7 +5,11 @@ from typing import Final
 from popbsmtp_wrap.sources.logs.pattern import Server
 from popbsmtp_wrap.sources.logs.servers.courier import COURIER
 from popbsmtp_wrap.sources.logs.servers.cyrus import CYRUS
-from popbsmtp_wrap.sources.logs.servers.dovecot import DOVECOT, DOVECOT_OWN_LOG
+from popbsmtp_wrap.sources.logs.servers.dovecot import (
+    DOVECOT,
+    DOVECOT_LOGIN,
+    DOVECOT_OWN_LOG,
+)
 from popbsmtp_wrap.sources.logs.servers.others import (
     APPLE,
     CUCIPOP,
@@ -21,6 +25,7 @@ from popbsmtp_wrap.sources.logs.servers.uw import UW
 
 SERVERS: Final[tuple[Server, ...]] = (
     DOVECOT,
+    DOVECOT_LOGIN,
     DOVECOT_OWN_LOG,
     COURIER,
     CYRUS,

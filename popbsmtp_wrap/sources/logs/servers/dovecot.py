@@ -2,7 +2,15 @@
 
 from typing import Final
 
-from popbsmtp_wrap.sources.logs.pattern import ADDRESS, Sample, Server, pattern, reason, tags
+from popbsmtp_wrap.sources.logs.pattern import (
+    ADDRESS,
+    Pattern,
+    Sample,
+    Server,
+    pattern,
+    reason,
+    tags,
+)
 
 _DOVECOT_SAMPLES: Final = (
     Sample(
@@ -100,15 +108,17 @@ _DOVECOT_SAMPLES: Final = (
     ),
     Sample(
         "Jun 14 10:00:00 mx dovecot: imap-login: user=<bob>, method=PLAIN, "
-        "rip=198.51.100.7, lip=192.0.2.1: Login",
+        "rip=198.51.100.7, lip=192.0.2.1: Login"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Started proxying to remote host (0.050 secs): "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, TLS, session=<a>",
         "198.51.100.7",
         "bob",
     ),
     Sample(
         "Jun 14 10:00:00 mx dovecot: imap-login: proxy(bob): started proxying to "
-        "192.0.2.9:143: user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
-        "198.51.100.7",
-        "bob",
+        "192.0.2.9:143: user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
     ),
     Sample(
         "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, "
@@ -127,6 +137,10 @@ _DOVECOT_SAMPLES: Final = (
     ),
     Sample(
         "Jun 14 10:00:00 mx dovecot: managesieve-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot-managesieve-login: Login: user=<bob>, method=PLAIN, "
         "rip=198.51.100.7, lip=192.0.2.1"
     ),
     Sample(
@@ -162,13 +176,15 @@ _DOVECOT_SAMPLES: Final = (
     ),
 )
 
-# The tag is dovecot (instance_name), or the login process itself in a log of Dovecot's own.
-_PROCESS = r"(?:Info:[ ])?(?:(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ])?(?:Info:[ ])?"
-# A proxy says the second after the server behind it has let the user in.
+# The tag is the login process itself in a log of Dovecot's own. Where it is dovecot or another
+# instance_name, the message names the process: dovecot-managesieve-login does not count for itself.
+_ITSELF = r"(?:Info:[ ])?"
+_NAMED = rf"{_ITSELF}(?P<service>imap|pop3)-login(?:\[[0-9]{{1,10}}\])?:[ ](?:Info:[ ])?"
+# A proxy of 2.4 says the second after the server behind it has let the user in. That of 2.3 puts
+# the user's name in front of it, where it can look like more of the line.
 _SUCCESS = (
     r"(?:(?:Login|Logged[ ]in)(?::|,|[ ]-)?"
-    r"|(?:proxy\([^()]{1,255}+\):[ ]started[ ]proxying[ ]to[ ][^ ]{1,255}"
-    r"|Started[ ]proxying[ ]to[ ]remote[ ]host)(?:[ ]\([0-9.]{1,12}[ ]secs\))?:)[ ][(\[]?"
+    r"|Started[ ]proxying[ ]to[ ]remote[ ]host(?:[ ]\([0-9.]{1,12}[ ]secs\))?:)[ ][(\[]?"
     # A field, not "aborted".
     r"(?=[a-z_]{2,20}=|TLS,|secured,)"
 )
@@ -187,34 +203,39 @@ _END = (
 # A line with two of one of these has a user whose name looks like fields.
 _ONCE = (" rip=", " method=", " lip=", " session=")
 
-_PATTERNS = (
-    pattern("login", rf"{_PROCESS}{_SUCCESS}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
-    pattern("login", rf"{_PROCESS}{_SUCCESS}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
-    pattern("login", rf"{_PROCESS}{_SUCCESS}{_BEFORE}{_RIP}{_END}", *_ONCE),
-    # With a login_log_format that has the word at the end.
-    pattern(
-        "login",
-        rf"{_PROCESS}{_USER}{_AFTER}*?,[ ]{_RIP}(?!.*(?:(?i:anonymous)|master)).*:[ ](?:Login|Logged[ ]in)\Z",
-        *_ONCE,
-    ),
-    # 0.99
-    pattern(
-        "login",
-        rf"{_PROCESS}Login:[ ](?P<user>[^\s\[\]<>*]++)[ ]\[{ADDRESS}\](?:,[ ](?:TLS|secured))?\Z",
-    ),
-    # mail_log_prefix of 2.3 and newer; older ones do not name the session.
-    pattern(
-        "logout",
-        r"(?P<service>imap|pop3)\((?P<user>[^()]++)\)<[0-9]{1,10}><(?P<session>[^<>]{1,64}+)>:[ ]"
-        r"(?:Info:[ ])?(?:Disconnected|Logged[ ]out|Connection[ ]closed|Server[ ]shutting[ ]down)",
-    ),
-    pattern(
-        "failure",
-        r"(?:(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ])?(?:Info:[ ])?"
-        r"(?:Aborted[ ]login|Login[ ]aborted|Disconnected|Maximum[ ]number[ ]of[ ]connections"
-        r"|Internal[ ]login[ ]failure|Auth[ ]process[ ]broken)\b",
-    ),
+# mail_log_prefix of 2.3 and newer; older ones do not name the session.
+_LOGOUT = pattern(
+    "logout",
+    r"(?P<service>imap|pop3)\((?P<user>[^()]++)\)<[0-9]{1,10}><(?P<session>[^<>]{1,64}+)>:[ ]"
+    r"(?:Info:[ ])?(?:Disconnected|Logged[ ]out|Connection[ ]closed|Server[ ]shutting[ ]down)",
 )
+_FAILURE = pattern(
+    "failure",
+    r"(?:(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ])?(?:Info:[ ])?"
+    r"(?:Aborted[ ]login|Login[ ]aborted|Disconnected|Maximum[ ]number[ ]of[ ]connections"
+    r"|Internal[ ]login[ ]failure|Auth[ ]process[ ]broken)\b",
+)
+
+
+def _patterns(process: str) -> tuple[Pattern, ...]:
+    """Return the patterns for messages that begin with *process*."""
+    message = process + _SUCCESS
+    return (
+        pattern("login", rf"{message}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
+        pattern("login", rf"{message}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
+        pattern("login", rf"{message}{_BEFORE}{_RIP}{_END}", *_ONCE),
+        # 0.99
+        pattern(
+            "login",
+            rf"{process}Login:[ ](?P<user>[^\s\[\]<>*]++)[ ]\[{ADDRESS}\]"
+            r"(?:,[ ](?:TLS|secured))?\Z",
+        ),
+        _LOGOUT,
+        _FAILURE,
+    )
+
+
+_PROCESS = rf"(?:{_NAMED}|{_ITSELF})"
 _ANY_LOGIN = rf"{_PROCESS}{_SUCCESS}"
 _REASONS = (
     reason(r"(?:managesieve|submission|lmtp|imap-urlauth|sieve)\b", "no POP or IMAP login"),
@@ -225,20 +246,25 @@ _REASONS = (
     reason(rf"{_ANY_LOGIN}user=<[^>]*[<>][^,]", "a user's name that looks like fields: ambiguous"),
     reason(rf"{_ANY_LOGIN}.*rip=[0-9A-Fa-f:.]*\Z", "ends with the address: the line may be cut"),
     reason(_ANY_LOGIN, "a login without one well-formed rip="),
+    # Cut short, a failure whose user's name holds the word would look the same.
+    reason(rf"{_PROCESS}(?:user|rip|method)=", "what happened does not stand before the fields"),
+    reason(rf"{_PROCESS}proxy\(", "a proxy's line with the user's name in front of the fields"),
     reason(r"(?:imap|pop3)\(", "a session whose log line does not name its address"),
 )
 
-_TAG = r"dovecot[A-Za-z0-9_.-]{0,40}|(?:imap|pop3)-login"
 _WORDS = (b"imap", b"pop")
 
 DOVECOT: Final = Server(
     "dovecot",
-    tags(_TAG),
-    _PATTERNS,
+    tags(r"dovecot[A-Za-z0-9_.-]{0,40}"),
+    _patterns(_NAMED),
     _DOVECOT_SAMPLES,
     _WORDS,
     _REASONS,
     "client_get_log_str() in src/login-common/client-common.c; mail_log_prefix",
 )
+DOVECOT_LOGIN: Final = Server(
+    "dovecot", tags(r"(?:imap|pop3)-login"), _patterns(_ITSELF), (), _WORDS, _REASONS
+)
 # The mail process in a log of Dovecot's own: imap(user)<pid><session>: is no tag.
-DOVECOT_OWN_LOG: Final = Server("dovecot", None, _PATTERNS[5:6], (), _WORDS)
+DOVECOT_OWN_LOG: Final = Server("dovecot", None, (_LOGOUT,), (), _WORDS)

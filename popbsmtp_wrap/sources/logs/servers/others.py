@@ -154,8 +154,10 @@ PERDITION: Final = Server(
             r"|\[(?P<other>[0-9A-Fa-f:.]{2,45}+)\](?::[0-9]{1,5})?)"
             r"->[0-9A-Za-z:.\[\]]{2,60}[ ](?:client-secure=[a-z0-9]{1,20}[ ])?"
             rf"(?:{_ID}|user)=\"(?P<user>[^\"]{{1,255}}+)\"[ ]server=\"[^\"]{{1,255}}+\""
-            r"(?:[ ]port=\"[^\"]{1,30}\")?(?:[ ]protocol=(?P<service>IMAP4S?|POP3S?))?"
-            r"(?:[ ]server-secure=[a-z0-9]{1,20})?(?:[ ]status=\"ok\"|(?<=\"))\Z",
+            r"(?:(?:[ ]port=\"[^\"]{1,30}\")?(?:[ ]protocol=(?P<service>IMAP4S?|POP3S?))?"
+            r"(?:[ ]server-secure=[a-z0-9]{1,20})?[ ]status=\"ok\""
+            # Old ones write the line for a success only, and no status.
+            r"|[ ]port=\"[0-9]{1,5}\")\Z",
             "status=",
         ),
         pattern("failure", r"Auth:[ ].*status=\"(?!ok\")|Fatal[ ]Error"),
