@@ -191,7 +191,11 @@ _SUCCESS = (
 # login_log_format_elements: joined with ", ", empty ones left out. A name is closed by the one >
 # that it holds; * separates a master user (auth_master_user_separator).
 _USER = r"user=(?:<(?P<user>[^<>*]++)>|(?P<bare>[^<>*,= ]++))"
-_OTHER = r"(?!rip=|user=|method=(?i:anonymous)|master(?:_user)?=<?[^<>,])[^,]*+"
+_OTHER = (
+    r"(?!rip=|user=|method=(?i:anonymous)|master(?:_user)?=<?[^<>,])"
+    # A lone > closes the name of a user that looks like fields.
+    r"[^,<>]*+(?:<[^,<>]*+>)?+"
+)
 _BEFORE = rf"(?:{_OTHER},[ ])*?"
 _AFTER = rf"(?:,[ ]{_OTHER})"
 # A comma or a bracket has to follow, or the line may be cut in the middle of the address.
