@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from popbsmtp_wrap import values
 from popbsmtp_wrap.errors import ConfigError
+from popbsmtp_wrap.own_pattern import OwnPattern, own_patterns
 from popbsmtp_wrap.values import BadValueError, Network, Parse, dialect_of
 
 DEFAULT_PATH: Final = "/etc/popbsmtp/popbsmtp.toml"
@@ -135,6 +136,13 @@ class Postfix:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """[watch]; pattern holds the tables [[watch.pattern]]."""
+
+    pattern: tuple[OwnPattern, ...] = _setting((), own_patterns)
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration; grace in seconds."""
 
@@ -144,6 +152,7 @@ class Settings:
     wrapper: Wrapper = field(default_factory=Wrapper)
     recorder: Recorder = field(default_factory=Recorder)
     postfix: Postfix = field(default_factory=Postfix)
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def refresh(self) -> float:
@@ -159,6 +168,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "wrapper": Wrapper,
     "recorder": Recorder,
     "postfix": Postfix,
+    "watch": Watch,
 }
 
 
