@@ -135,6 +135,24 @@ class Postfix:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """[watch]; max_session in seconds."""
+
+    files: tuple[str, ...] = _setting(
+        ("/var/log/mail.log",),
+        values.list_of(values.log_file, 'a list of log files such as ["/var/log/mail.log"]'),
+    )
+    servers: tuple[str, ...] = _setting(
+        (), values.list_of(values.server, 'a list of servers such as ["dovecot"]')
+    )
+    state: str = _setting("/var/lib/popbsmtp/watch", values.absolute)
+    # A week: what is open for longer has lost its logout.
+    max_session: float = _setting(
+        12 * 3600.0, values.between(0, 7 * 86400, 'a duration from 0 to "168h"')
+    )
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration; grace in seconds."""
 
@@ -144,6 +162,7 @@ class Settings:
     wrapper: Wrapper = field(default_factory=Wrapper)
     recorder: Recorder = field(default_factory=Recorder)
     postfix: Postfix = field(default_factory=Postfix)
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def refresh(self) -> float:
@@ -159,6 +178,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "wrapper": Wrapper,
     "recorder": Recorder,
     "postfix": Postfix,
+    "watch": Watch,
 }
 
 

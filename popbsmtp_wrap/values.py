@@ -91,6 +91,16 @@ def service(value: Any) -> str:
     return value
 
 
+def log_file(value: Any) -> str:
+    return "-" if value == "-" else absolute(value, value)
+
+
+def server(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9-]{1,40}", value):
+        raise BadValueError('a server such as "dovecot"', value)
+    return value
+
+
 def mode(value: Any) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
         raise BadValueError('a mode such as "0660"')

@@ -8,8 +8,8 @@ from popbsmtp_wrap.wire import (
     LONGEST_LINE,
     format_answer,
     format_request,
-    parse_answer,
     parse_aged_request,
+    parse_answer,
     parse_request,
 )
 
@@ -118,8 +118,10 @@ def test_a_request_with_an_age_looks_as_documented():
 
 @pytest.mark.parametrize(
     "end",
-    [b"\t\n", b"\t-1\n", b"\t+1\n", b"\t1.5\n", b"\t1_0\n", b"\t 1\n", b"\t1000000000\n"]
-    + [b"\t1", b"\t1\t1\n", b"\t\xd9\xa3\n", b"\t1\n\n", b"\tmore\n"],
+    [
+        *(b"\t\n", b"\t-1\n", b"\t+1\n", b"\t1.5\n", b"\t1_0\n", b"\t 1\n", b"\t1000000000\n"),
+        *(b"\t1", b"\t1\t1\n", b"\t\xd9\xa3\n", b"\t1\n\n", b"\tmore\n"),
+    ],
 )
 def test_what_is_no_age_is_refused(end):
     with pytest.raises(ValueError, match=r"no age|not a popbsmtp/1|no complete"):
