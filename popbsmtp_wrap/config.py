@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from popbsmtp_wrap import values
 from popbsmtp_wrap.errors import ConfigError
+from popbsmtp_wrap.own_pattern import OwnPattern, own_patterns
 from popbsmtp_wrap.values import BadValueError, Network, Parse, dialect_of
 
 DEFAULT_PATH: Final = "/etc/popbsmtp/popbsmtp.toml"
@@ -136,7 +137,7 @@ class Postfix:
 
 @dataclass(frozen=True)
 class Watch:
-    """[watch]; max_session in seconds."""
+    """[watch]; max_session in seconds, pattern holds the tables [[watch.pattern]]."""
 
     files: tuple[str, ...] = _setting(
         ("/var/log/mail.log",),
@@ -150,6 +151,7 @@ class Watch:
     max_session: float = _setting(
         12 * 3600.0, values.between(0, 7 * 86400, 'a duration from 0 to "168h"')
     )
+    pattern: tuple[OwnPattern, ...] = _setting((), own_patterns)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError
 from popbsmtp_wrap.networks import why_ignored
 from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.sources.logs.recogniser import Recogniser, server_names
+from popbsmtp_wrap.sources.logs.recogniser import Recogniser
 from popbsmtp_wrap.watch.log import Log
 from popbsmtp_wrap.watch.sessions import Sessions
 from popbsmtp_wrap.watch.sighting import Clocks, DoubtError, Sighting, age_s
@@ -34,7 +34,8 @@ class Judge:
 
     def adopt(self, settings: Settings) -> None:
         """Go on with other settings. Raise ConfigError and change nothing if they cannot work."""
-        if settings.watch.servers != self.settings.watch.servers:
+        now, before = settings.watch, self.settings.watch
+        if (now.servers, now.pattern) != (before.servers, before.pattern):
             new_recogniser(settings)
             for source in self._sources:
                 source.recogniser = new_recogniser(settings)
@@ -115,7 +116,6 @@ class Source:
 def new_recogniser(settings: Settings) -> Recogniser:
     """Return a new one. Raise ConfigError for a server that is unknown."""
     try:
-        return Recogniser(settings.watch.servers)
+        return Recogniser(settings.watch.servers, settings.watch.pattern)
     except ValueError as error:
-        known = ", ".join(server_names())
-        raise ConfigError(f"watch.servers: {error}; known are {known}") from None
+        raise ConfigError(f"watch.servers: {error}") from None

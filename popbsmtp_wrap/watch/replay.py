@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 from popbsmtp_wrap.networks import why_ignored
 from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.sources.logs.lines import Lines
+from popbsmtp_wrap.sources.logs.growing import Lines
 from popbsmtp_wrap.sources.logs.recogniser import Recogniser
 from popbsmtp_wrap.sources.logs.times import moment
 from popbsmtp_wrap.values import Network

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-from popbsmtp_wrap.sources.logs.lines import Lines
+from popbsmtp_wrap.sources.logs.growing import Lines
 
 # What a pipe holds (pipe(7)).
 _PIECE: Final = 1 << 16

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from popbsmtp_wrap.sources.logs.lines import Lines
+from popbsmtp_wrap.sources.logs.growing import Lines
 from popbsmtp_wrap.sources.logs.place import HEAD, Place, digest
 
 # A few thousand lines: what is handed on, and done with, at once.

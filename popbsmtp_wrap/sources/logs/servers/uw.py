@@ -1,0 +1,40 @@
+"""UW ipop3d and imapd."""
+
+from typing import Final
+
+from popbsmtp_wrap.sources.logs.pattern import ADDRESS, HOST, Server, pattern, reason, tags
+
+_WHO = rf"user=(?P<user>[^\s=]{{1,80}}+)[ ]host=(?:{HOST}[ ])?\[{ADDRESS}\](?=[ ]|\Z)"
+
+UW: Final = Server(
+    "uw",
+    tags(r"(?:in\.)?(?:ipop3s?d|imaps?d|ipop2d)"),
+    (
+        pattern(
+            "login",
+            rf"(?:\[[^\]]{{1,40}}\][ ]?)?(?:Login|Authenticated|Auth|APOP)[ ]{_WHO}",
+            "user=",
+            "host=",
+        ),
+        pattern(
+            "logout",
+            r"(?:Logout|Autologout|Killed[A-Za-z ,/-]{0,60}|Command[ ]stream[ ]end[ ]of[ ]file"
+            rf"[A-Za-z ,/-]{{0,60}}|Broken[ ]connection[A-Za-z ,/-]{{0,60}})[ ]{_WHO}",
+            "user=",
+            "host=",
+        ),
+        pattern(
+            "failure",
+            r"Login[ ](?:failed|excessive|disabled)|AUTHENTICATE[ ][^ ]{1,40}[ ]failure"
+            r"|Failed[ ][^ ]{1,80}[ ]override|refused[ ]connect",
+        ),
+    ),
+    (),
+    (b"imap", b"pop"),
+    (
+        reason(r".*host=.*host=", "host= stands in it twice: ambiguous"),
+        reason(r".*override[ ]of[ ]user=", "an administrator's login as somebody"),
+        reason(r".*host=[^\[]*\Z", "a host's name without its address"),
+    ),
+    "src/ipopd/ipop3d.c and src/imapd/imapd.c",
+)
