@@ -213,24 +213,25 @@ def test_without_a_recorder_logins_wait_and_then_go_to_its_spool(tmp_path):
         append(watch.log, dovecot("198.51.100.1", ago_s=100))
         watch.wait_for_event("spooled")
         recorder.start()
-        append(watch.log, dovecot("198.51.100.2"))
-        watch.wait_for_rows({"198.51.100.1", "198.51.100.2"})
+        watch.wait_for_rows({"198.51.100.1"})
         assert 100 <= seen_ago(recorder, "198.51.100.1") <= 103 + PATIENCE_S
+
+        def logins_go_to_the_recorder_again():
+            append(watch.log, dovecot("198.51.100.2"))
+            return bool(watch.events("recorder_back"))
+
+        wait_until(logins_go_to_the_recorder_again, PATIENCE_S, "the recorder")
+        watch.wait_for_rows({"198.51.100.2"})
         assert len(watch.events("recorder_away")) == 1
-        watch.wait_for_event("recorder_back")
 
 
 def test_without_recorder_and_spool_the_position_stays(tmp_path):
-    with Recorder(tmp_path, recorder='users = ["nobody"]') as recorder, Watch(recorder) as watch:
+    with Recorder(tmp_path) as recorder, Watch(recorder) as watch:
         recorder.stop()
         spool = recorder.spool.rename(recorder.home / "away")
         append(watch.log, dovecot("198.51.100.1"))
         watch.wait_for_event("spool_failed")
         watch.kill()
-        watch.start()
-        watch.wait_for_event("spool_failed", 2)
-        watch.stop()
-        assert watch.exit_status == 0
         spool.rename(recorder.spool)
         recorder.start()
         watch.start()
