@@ -95,14 +95,17 @@ class Service:
     async def _follow_file(self, path: str) -> None:
         source = self._judge.source(path)
         while not self._stop.is_set():
+            places = self._positions.files.get(path)
             recent = time.time() - self._settings.grace
-            followed = Followed(path, self._positions.files.get(path), recent)
+            since = recent if places is None else max(recent, self._positions.saved - _SAVE_S)
+            followed = Followed(path, places, since)
             self._followed[path] = followed
             try:
                 await self._follow_through(path, followed, source)
             except Exception as error:  # noqa: BLE001 - whatever it is, the file is read on
                 self._log.event("unexpected", file=path, error=repr(error))
                 self._positions.files[path] = followed.places
+                self._positions.saved = 0.0
                 followed.close()
                 await asyncio.sleep(_AGAIN_S)
 

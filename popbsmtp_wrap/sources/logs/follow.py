@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from popbsmtp_wrap.sources.logs.place import Place, open_log
+from popbsmtp_wrap.sources.logs.place import HEAD, Place, open_log
 from popbsmtp_wrap.sources.logs.reading import OpenLog, Piece, TruncatedError
 from popbsmtp_wrap.sources.logs.rotated import find, rotated
 
@@ -19,6 +19,8 @@ INTERVAL_S: Final = 0.25
 LINGER_S: Final = 60.0
 # Beyond this the oldest one is closed: a machine that rotates every second has another trouble.
 _MOST_OLD: Final = 8
+# Stamps of files may lag behind the clock by a tick of the kernel's, or by what a server says.
+_TICK_NS: Final = 1_000_000_000
 # Without a place the logins of the last minutes are wanted: 400,000 lines are at most read for it.
 BACKLOG: Final = 64 << 20
 
@@ -30,23 +32,24 @@ class Followed:
     before they were looked for. Not safe to share between threads.
     """
 
-    def __init__(self, path: str, places: Sequence[Place] | None, recent: float) -> None:
+    def __init__(self, path: str, places: Sequence[Place] | None, since: float) -> None:
         """Go on at *places*; None begins at the end, with BACKLOG bytes before it.
 
-        What was changed before *recent*, Unix seconds, holds nothing that is wanted.
+        Of rotated files that *places* does not name, those are read that were changed after
+        *since*, Unix seconds: when the places were saved, or what is older than that is not wanted.
         """
         self.path = path
         self.trouble: str | None = None
         # What went wrong and cannot be helped; whoever looks tells it.
         self.lost: list[str] = []
-        self._recent = recent
         self._looked_ns = time.time_ns()
+        self._changed_ns = -1
         self._current: OpenLog | None = None
         self._old: deque[OpenLog] = deque()
         # Every identity and beginning that is or was read, so that it is not read again.
         self._seen: deque[tuple[int, int]] = deque(maxlen=64)
         self._heads: deque[bytes] = deque(maxlen=8)
-        self._resume(places)
+        self._resume(places, since)
 
     @property
     def places(self) -> list[Place]:
@@ -68,16 +71,18 @@ class Followed:
         now, looked_ns = time.monotonic(), time.time_ns()
         # What is written to the old file while its new name is found out comes with the next look.
         new = self._replaced()
-        for log in [*self._old]:
-            yield from self._read_old(log, now)
-        if self._current:
-            yield from self._read_current(self._current, now)
+        yield from self._read(now)
         if new is not None:
             self._rotate(new, now)
-            yield from self.look()
+        if self._directory_changed(looked_ns) or new is not None:
+            self._old.extend(self._missed(self._looked_ns - _TICK_NS))
+            yield from self._read(now)
+            while len(self._old) > _MOST_OLD:
+                self.lost.append("rotated faster than it can be read")
+                self._old.popleft().close()
         self._looked_ns = looked_ns
 
-    def _resume(self, places: Sequence[Place] | None) -> None:
+    def _resume(self, places: Sequence[Place] | None, since: float) -> None:
         current = self._open()
         for place in places or ():
             if self._current is None and current is not None and place.is_in(current):
@@ -86,36 +91,49 @@ class Followed:
                 self._old.append(OpenLog(descriptor, place.offset))
             else:
                 self.lost.append(f"the log that was read to byte {place.offset} is gone")
-        known = bool(places) and not self.lost
-        # A log that grew while nobody looked may have been rotated more than once meanwhile.
-        after_ns = max((os.fstat(log.descriptor).st_mtime_ns for log in self._old), default=0)
-        if self._current is None or not known:
-            self._old.extend(self._missed(max(after_ns, int(self._recent * 1e9)), current))
         if self._current is None and current is not None:
             size = os.fstat(current).st_size
             start = max(0, size - BACKLOG) if places is None else 0
             self._current = OpenLog(current, _line_start(current, start))
+        # It may have been rotated more than once while nobody looked.
+        self._old.extend(self._missed(int(since * 1e9)))
         self._remember()
 
-    def _missed(self, after_ns: int, current: int | None) -> list[OpenLog]:
-        """Return the rotated files that were written since, which nobody has read."""
-        held = {log.identity for log in self._old} | set(self._seen)
-        if current is not None:
-            status = os.fstat(current)
-            held.add((status.st_dev, status.st_ino))
-        heads = [*self._heads, *(log.head for log in self._old if log.head)]
+    def _directory_changed(self, looked_ns: int) -> bool:
+        """Tell whether a file was made, renamed or removed beside this one since the last time."""
+        try:
+            changed_ns = os.stat(os.path.dirname(self.path)).st_mtime_ns
+        except OSError:
+            return False
+        before, self._changed_ns = self._changed_ns, changed_ns
+        # The next change may get the same stamp.
+        if looked_ns - changed_ns < _TICK_NS:
+            self._changed_ns = -1
+        return changed_ns != before
+
+    def _missed(self, after_ns: int) -> list[OpenLog]:
+        """Return the rotated files that were written since, and that nobody has read."""
+        self._remember()
         missed = []
         for descriptor, status in rotated(self.path):
-            if (
-                status.st_mtime_ns < after_ns
-                or (status.st_dev, status.st_ino) in held
-                or any(os.pread(descriptor, len(head), 0) == head for head in heads)
-            ):
+            identity = (status.st_dev, status.st_ino)
+            if status.st_mtime_ns < after_ns or identity in self._seen or self._is_copy(descriptor):
                 os.close(descriptor)
             else:
+                self._seen.append(identity)
                 start = _line_start(descriptor, max(0, status.st_size - BACKLOG))
                 missed.append(OpenLog(descriptor, start))
         return missed[::-1]
+
+    def _is_copy(self, descriptor: int) -> bool:
+        """Tell whether the file begins as one that was read; a copy of it may not be complete."""
+        beginning = os.pread(descriptor, HEAD, 0)
+        if any(beginning.startswith(head) for head in self._heads):
+            return True
+        if not beginning or any(head.startswith(beginning) for head in self._heads):
+            self._changed_ns = -1
+            return True
+        return False
 
     def _open(self) -> int | None:
         try:
@@ -140,22 +158,19 @@ class Followed:
 
     def _rotate(self, new: int, now: float) -> None:
         status = os.fstat(new)
-        # The kernel's stamps may lag behind the clock by a tick.
-        after_ns = self._looked_ns - 1_000_000_000
         if self._current:
             if (status.st_dev, status.st_ino) == self._current.identity:
                 os.close(new)
                 return
             self._current.grown_at = now
             self._old.append(self._current)
-            after_ns = os.fstat(self._current.descriptor).st_mtime_ns
-            self._remember()
-        self._old.extend(self._missed(after_ns, new))
         self._current = OpenLog(new)
-        self._remember()
-        while len(self._old) > _MOST_OLD:
-            self.lost.append("rotated faster than it can be read")
-            self._old.popleft().close()
+
+    def _read(self, now: float) -> Iterator[Piece]:
+        for log in [*self._old]:
+            yield from self._read_old(log, now)
+        if self._current:
+            yield from self._read_current(self._current, now)
 
     def _read_old(self, log: OpenLog, now: float) -> Iterator[Piece]:
         try:

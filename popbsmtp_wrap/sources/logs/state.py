@@ -1,7 +1,7 @@
 """What a watcher has done with, on disk: a directory that one process holds at a time.
 
     lock            held while a watcher runs
-    position.json   {"version": 1, "files": {path: [Place, ...]}, "journal": cursor}
+    position.json   {"version": 1, "files": {path: [Place, ...]}}
 
 A file that is missing or damaged means a first start. What was done since the last save is read
 again after a crash; each line counts from its own time, so that does no harm.
@@ -23,10 +23,13 @@ _LONGEST: Final = 1 << 20
 
 @dataclass
 class Positions:
-    """How far each source is done with; a path that is missing was never read."""
+    """How far each file is done with; a path that is missing was never read.
+
+    *saved* is when that was so, Unix seconds.
+    """
 
     files: dict[str, list[Place]] = field(default_factory=dict)
-    journal: str | None = None
+    saved: float = field(default=0.0, compare=False)
 
 
 class State:
@@ -63,7 +66,8 @@ class State:
         """Return what was saved last."""
         try:
             with open(os.path.join(self._directory, _POSITION), "rb") as file:
-                return _parse(json.loads(file.read(_LONGEST)))
+                saved = os.fstat(file.fileno()).st_mtime
+                return _parse(json.loads(file.read(_LONGEST)), saved)
         except (OSError, ValueError):
             return Positions()
 
@@ -71,7 +75,7 @@ class State:
         """Replace what was saved last, as a whole. Raise OSError."""
         path = os.path.join(self._directory, _POSITION)
         files = {name: [asdict(place) for place in v] for name, v in positions.files.items()}
-        content = {"version": _VERSION, "files": files, "journal": positions.journal}
+        content = {"version": _VERSION, "files": files}
         descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.write(descriptor, json.dumps(content).encode("ascii"))
@@ -82,7 +86,7 @@ class State:
         os.rename(f"{path}.new", path)
 
 
-def _parse(content: Any) -> Positions:
+def _parse(content: Any, saved: float) -> Positions:
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         return Positions()
     files = {}
@@ -90,5 +94,4 @@ def _parse(content: Any) -> Positions:
         places = [Place.parse(value) for value in values] if isinstance(values, list) else [None]
         if places and None not in places:
             files[path] = [place for place in places if place is not None]
-    cursor = content.get("journal")
-    return Positions(files, cursor if isinstance(cursor, str) else None)
+    return Positions(files, saved)
