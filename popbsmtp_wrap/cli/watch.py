@@ -40,7 +40,14 @@ class _Grace(click.ParamType):
 
 @click.command()
 @click.argument("files", metavar="[FILE]...", nargs=-1)
-@click.option("--watchlog", "more", metavar="FILE", multiple=True, help="Follow this log as well.")
+@click.option(
+    "--watchlog",
+    "--logfile",
+    "more",
+    metavar="FILE",
+    multiple=True,
+    help="Follow this log as well.",
+)
 @click.option("--server", "servers", metavar="NAME", multiple=True, help="Take this server alone.")
 @click.option("--grace", metavar="DURATION", type=_Grace(), help="How long a login counts.")
 @click.option("--state", metavar="DIRECTORY", help="Keep positions here.")
