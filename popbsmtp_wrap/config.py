@@ -135,6 +135,9 @@ class Postfix:
     password_file: str = _setting("", values.optional_absolute)
 
 
+_COURIER: Final = ("imap", "imap-ssl", "pop", "pop-ssl")
+
+
 @dataclass(frozen=True)
 class Watch:
     """[watch]; max_session in seconds, pattern holds the tables [[watch.pattern]]."""
@@ -145,6 +148,16 @@ class Watch:
     )
     servers: tuple[str, ...] = _setting(
         (), values.list_of(values.server, 'a list of servers such as ["dovecot"]')
+    )
+    journal: bool = _setting(default=False, parse=values.boolean)
+    # The units of Debian's packages.
+    journal_units: tuple[tuple[str, tuple[str, ...]], ...] = _setting(
+        (
+            ("dovecot", ("dovecot.service",)),
+            ("courier", tuple(f"courier-{name}.service" for name in _COURIER)),
+            ("cyrus", ("cyrus-imapd.service",)),
+        ),
+        values.units,
     )
     state: str = _setting("/var/lib/popbsmtp/watch", values.absolute)
     # A week: what is open for longer has lost its logout.

@@ -55,16 +55,13 @@ class Delivery:
         try:
             async with asyncio.TaskGroup() as group:
                 for sighting in newest.values():
-                    await self._places.acquire()
                     group.create_task(self._deliver(sighting))
         finally:
             self.under_way -= len(newest)
 
     async def _deliver(self, sighting: Sighting) -> None:
-        try:
+        async with self._places:
             await self._persist(sighting)
-        finally:
-            self._places.release()
 
     async def _persist(self, sighting: Sighting) -> None:
         began, pause_s = time.monotonic(), _FIRST_PAUSE_S

@@ -30,20 +30,20 @@ class Judge:
         self._record = record
         self._sources: list[Source] = []
         self.settings = settings
-        new_recogniser(settings)
+        _check(settings)
 
     def adopt(self, settings: Settings) -> None:
         """Go on with other settings. Raise ConfigError and change nothing if they cannot work."""
+        _check(settings)
         now, before = settings.watch, self.settings.watch
         if (now.servers, now.pattern) != (before.servers, before.pattern):
-            new_recogniser(settings)
             for source in self._sources:
-                source.recogniser = new_recogniser(settings)
+                source.recogniser = _narrowed(settings, source.servers)
         self.settings = settings
 
-    def source(self, name: str) -> "Source":
-        """Return where lines from one file or stream go."""
-        source = Source(self, name, new_recogniser(self.settings))
+    def source(self, name: str, servers: Collection[str] = ()) -> "Source":
+        """Return where lines from one file or stream go; *servers* narrows watch.servers."""
+        source = Source(self, name, servers)
         self._sources.append(source)
         return source
 
@@ -77,15 +77,18 @@ class Judge:
 class Source:
     """One file or stream: a recogniser of its own, as lines are joined by process number."""
 
-    def __init__(self, judge: Judge, name: str, recogniser: Recogniser) -> None:
-        self.recogniser = recogniser
+    def __init__(self, judge: Judge, name: str, servers: Collection[str]) -> None:
+        self.servers = servers
+        self.recogniser = _narrowed(judge.settings, servers)
         self._judge = judge
         self._name = name
 
     def read(self, lines: Iterable[bytes], live_since: float | None) -> list[Sighting]:
         """Return the logins to record; *live_since* as in reading.Piece."""
         now = Clocks(time.time(), time.monotonic())
-        found = []
+        found: list[Sighting] = []
+        if self.recogniser is None:
+            return found
         for line in lines:
             event = self.recogniser.recognise(line)
             if event is None or not event.address:
@@ -119,3 +122,25 @@ def new_recogniser(settings: Settings) -> Recogniser:
         return Recogniser(settings.watch.servers, settings.watch.pattern)
     except ValueError as error:
         raise ConfigError(f"watch.servers: {error}") from None
+
+
+def _check(settings: Settings) -> None:
+    """Raise ConfigError for a server that is unknown."""
+    new_recogniser(settings)
+    for server, _ in settings.watch.journal_units:
+        _narrowed(settings, (server,))
+
+
+def _narrowed(settings: Settings, servers: Collection[str]) -> Recogniser | None:
+    """Return a new one for those of *servers* that watch.servers has, too; None for none of them.
+
+    Raise ConfigError for a server that is unknown.
+    """
+    if not servers:
+        return new_recogniser(settings)
+    watch = settings.watch
+    chosen = [name for name in servers if name in (watch.servers or servers)]
+    try:
+        return Recogniser(chosen, watch.pattern) if chosen else None
+    except ValueError as error:
+        raise ConfigError(f"watch.journal_units: {error}") from None

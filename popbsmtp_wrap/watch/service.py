@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,12 +15,14 @@ from popbsmtp_wrap.networks import ignored_networks
 from popbsmtp_wrap.recorder import systemd
 from popbsmtp_wrap.sources.logs.follow import INTERVAL_S, Followed
 from popbsmtp_wrap.sources.logs.state import Positions, State
+from popbsmtp_wrap.watch import journal
 from popbsmtp_wrap.watch.delivery import Delivery
 from popbsmtp_wrap.watch.judge import Judge, Source
 from popbsmtp_wrap.watch.log import Log
 from popbsmtp_wrap.watch.stream import Stream
 
 STANDARD_INPUT: Final = "-"
+JOURNAL: Final = "journal"
 # How often what is done with goes to disk; after a crash as much is read again.
 _SAVE_S: Final = 1.0
 # Three times within the shortest grace that somebody would choose.
@@ -28,6 +30,8 @@ _RENEW_S: Final = 5.0
 # What is under way at the end gets so long.
 _STOPPING_S: Final = 5.0
 _END_LOOK_S: Final = 0.02
+# journalctl ends with the journal's rotation on some machines, and where it is not there.
+_JOURNAL_PAUSE_S: Final = 2.0
 # After an error that nobody has thought of.
 _AGAIN_S: Final = 1.0
 # Nobody waits, and main.cf may just have been changed, see ignored_networks().
@@ -82,15 +86,20 @@ class Service:
 
     def _follow(self) -> None:
         """Follow the files that the settings name, and no others."""
-        wanted = self._settings.watch.files
+        watch = self._settings.watch
+        wanted = (*watch.files, JOURNAL) if watch.journal else watch.files
         for path in set(self._tasks) - set(wanted):
             self._tasks.pop(path).cancel()
             if path in self._followed:
                 self._followed.pop(path).close()
         for path in wanted:
             if path not in self._tasks:
-                job = self._read_stream() if path == STANDARD_INPUT else self._follow_file(path)
-                self._tasks[path] = asyncio.create_task(job)
+                self._tasks[path] = asyncio.create_task(self._job(path))
+
+    def _job(self, path: str) -> Coroutine[Any, Any, None]:
+        if path == JOURNAL:
+            return self._follow_journal()
+        return self._read_stream() if path == STANDARD_INPUT else self._follow_file(path)
 
     async def _follow_file(self, path: str) -> None:
         source = self._judge.source(path)
@@ -140,6 +149,29 @@ class Service:
         if set(self._tasks) == {STANDARD_INPUT}:
             self._stop.set()
 
+    async def _follow_journal(self) -> None:
+        sources = {
+            unit: self._judge.source(JOURNAL, (server,))
+            for server, units in self._settings.watch.journal_units
+            for unit in units
+        }
+        while not self._stop.is_set():
+            since = time.time() - self._settings.grace
+            words = journal.command(sources, self._positions.journal, since)
+            try:
+                async for entries in journal.entries(words):
+                    found = []
+                    for entry in entries:
+                        if source := sources.get(entry.unit):
+                            found += source.read([entry.line], None)
+                    await self._delivery.deliver(found)
+                    self._positions.journal = entries[-1].cursor
+                error = "journalctl has ended"
+            except OSError as trouble:
+                error = f"journalctl: {trouble.strerror}"
+            self._log.event("no_journal", error=error)
+            await asyncio.sleep(_JOURNAL_PAUSE_S)
+
     async def _renewing(self) -> None:
         """Record the clients of open sessions again, three times within grace."""
         while True:
@@ -186,7 +218,8 @@ class Service:
         kept = {
             path: places for path, places in self._positions.files.items() if path in self._tasks
         }
-        positions = Positions(kept | {path: places for path, places in files.items() if places})
+        files = kept | {path: places for path, places in files.items() if places}
+        positions = Positions(files, self._positions.journal)
         if positions == self._saved:
             return
         try:
@@ -211,7 +244,7 @@ class Service:
         """Finish what is under way, within _STOPPING_S, and keep how far it came."""
         self._delivery.stopping = True
         deadline = time.monotonic() + _STOPPING_S
-        files = [task for path, task in self._tasks.items() if path != STANDARD_INPUT]
+        files = [self._tasks[path] for path in self._followed]
         while time.monotonic() < deadline:
             if not self._delivery.under_way and all(task.done() for task in files):
                 break

@@ -1,7 +1,7 @@
 """What a watcher has done with, on disk: a directory that one process holds at a time.
 
     lock            held while a watcher runs
-    position.json   {"version": 1, "files": {path: [Place, ...]}}
+    position.json   {"version": 1, "files": {path: [Place, ...]}, "journal": cursor}
 
 A file that is missing or damaged means a first start. What was done since the last save is read
 again after a crash; each line counts from its own time, so that does no harm.
@@ -25,10 +25,13 @@ _LONGEST: Final = 1 << 20
 class Positions:
     """How far each file is done with; a path that is missing was never read.
 
+    *journal* is the cursor of the last entry that is done with.
+
     *saved* is when that was so, Unix seconds.
     """
 
     files: dict[str, list[Place]] = field(default_factory=dict)
+    journal: str | None = None
     saved: float = field(default=0.0, compare=False)
 
 
@@ -75,7 +78,7 @@ class State:
         """Replace what was saved last, as a whole. Raise OSError."""
         path = os.path.join(self._directory, _POSITION)
         files = {name: [asdict(place) for place in v] for name, v in positions.files.items()}
-        content = {"version": _VERSION, "files": files}
+        content = {"version": _VERSION, "files": files, "journal": positions.journal}
         descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.write(descriptor, json.dumps(content).encode("ascii"))
@@ -94,4 +97,5 @@ def _parse(content: Any, saved: float) -> Positions:
         places = [Place.parse(value) for value in values] if isinstance(values, list) else [None]
         if places and None not in places:
             files[path] = [place for place in places if place is not None]
-    return Positions(files, saved)
+    cursor = content.get("journal")
+    return Positions(files, cursor if isinstance(cursor, str) else None, saved)
