@@ -1,4 +1,4 @@
-"""The systemd journal, by `journalctl --follow --output=json`.
+"""The systemd journal, by `journalctl --output=json`.
 
 One JSON object per line; what begins with an underscore is the journal's own word, which no program
 that logs can forge (systemd.journal-fields(7)). A message counts only as the server's whose unit it
@@ -31,12 +31,17 @@ class Entry(NamedTuple):
     cursor: str
 
 
-def command(units: Iterable[str], cursor: str | None, since: float) -> list[str]:
-    """Return what follows the journal behind *cursor*, or from *since*, Unix seconds, on."""
+def command(units: Iterable[str], cursor: str | None, since: float, *, follow: bool) -> list[str]:
+    """Return what prints the journal behind *cursor*, or from *since*, Unix seconds, on.
+
+    With *follow* it goes on, but has nothing from before the machine's last start: journalctl then
+    means --boot as well.
+    """
     start = f"--after-cursor={cursor}" if cursor else f"--since=@{since:.0f}"
     return [
-        *("journalctl", "--follow", "--no-tail", "--all", "--quiet", "--output=json"),
+        *("journalctl", "--all", "--quiet", "--no-pager", "--output=json"),
         f"--output-fields={','.join(_FIELDS)}",
+        *(("--follow", "--no-tail") if follow else ()),
         start,
         # Alternatives, as they are of one field (journalctl(1)).
         *(f"_SYSTEMD_UNIT={unit}" for unit in units),

@@ -155,9 +155,11 @@ class Service:
             for server, units in self._settings.watch.journal_units
             for unit in units
         }
+        follow = False
         while not self._stop.is_set():
             since = time.time() - self._settings.grace
-            words = journal.command(sources, self._positions.journal, since)
+            words = journal.command(sources, self._positions.journal, since, follow=follow)
+            error: str | None = None
             try:
                 async for entries in journal.entries(words):
                     found = []
@@ -166,11 +168,13 @@ class Service:
                             found += source.read([entry.line], None)
                     await self._delivery.deliver(found)
                     self._positions.journal = entries[-1].cursor
-                error = "journalctl has ended"
             except OSError as trouble:
-                error = f"journalctl: {trouble.strerror}"
-            self._log.event("no_journal", error=error)
-            await asyncio.sleep(_JOURNAL_PAUSE_S)
+                error = trouble.strerror
+            if follow or error:
+                self._log.event("no_journal", error=error or "journalctl has ended")
+                await asyncio.sleep(_JOURNAL_PAUSE_S)
+            # What was logged before the machine's last start comes first, and by itself.
+            follow = not follow
 
     async def _renewing(self) -> None:
         """Record the clients of open sessions again, three times within grace."""

@@ -1,6 +1,7 @@
 """popbsmtp watch and the journal; a program that prints entries stands in for journalctl."""
 
 import json
+import re
 import time
 
 import pytest
@@ -9,10 +10,13 @@ from tests.servers.recorder_place import Recorder
 from tests.servers.watch_place import Watch, append, dovecot, rows
 from tests.unit.test_journal_entries import FIELDS, LOGIN
 
-# Prints what comes into a file, as journalctl --follow does, and notes how it was called.
+# Prints a file, and with --follow what comes into it; notes how it was called.
 STAND_IN = """#!/bin/sh
 echo "$*" >> {home}/calls
-exec tail -n +1 -f {home}/entries
+case "$*" in
+*--follow*) exec tail -n +1 -f {home}/entries ;;
+esac
+exec cat {home}/entries
 """
 
 
@@ -67,6 +71,12 @@ def test_the_journal_counts_only_from_the_servers_own_unit_and_goes_on_where_it_
     watch.start()
     watch.journal("198.51.100.8", "s=8")
     watch.wait_for_rows({"198.51.100.8"})
-    first, second = watch.calls()
-    assert "--since=@" in first
-    assert "--after-cursor=s=7 _SYSTEMD_UNIT=dovecot.service" in second
+    calls = watch.calls()
+    assert "--follow" not in calls[0]
+    assert "--since=@" in calls[0]
+    assert "--follow" in calls[1]
+    # Behind what was done with, first whatever came before the machine's start, then what comes.
+    for call in calls[2:]:
+        assert re.search(r"--after-cursor=s=[78] _SYSTEMD_UNIT=dovecot\.service ", call)
+    assert "--after-cursor=s=7" in calls[2]
+    assert "--follow" not in calls[2]

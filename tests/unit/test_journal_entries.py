@@ -72,7 +72,9 @@ def test_a_message_of_another_kind_is_empty(message):
 
 
 def test_journalctl_goes_on_behind_the_cursor_and_begins_at_a_time():
-    words = command(["dovecot.service", "cyrus-imapd.service"], "s=1", 5.0)
-    assert "--after-cursor=s=1" in words
-    assert words[-2:] == ["_SYSTEMD_UNIT=dovecot.service", "_SYSTEMD_UNIT=cyrus-imapd.service"]
-    assert "--since=@5" in command([], None, 5.0)
+    units = ["dovecot.service", "cyrus-imapd.service"]
+    words = command(units, "s=1", 5.0, follow=True)
+    assert {"--after-cursor=s=1", "--follow", "--no-tail"} < set(words)
+    assert words[-2:] == [f"_SYSTEMD_UNIT={unit}" for unit in units]
+    assert command(units, None, 5.0, follow=False)[-3] == "--since=@5"
+    assert "--follow" not in command(units, None, 5.0, follow=False)
