@@ -168,9 +168,9 @@ class Service:
                             found += source.read([entry.line], None)
                     await self._delivery.deliver(found)
                     self._positions.journal = entries[-1].cursor
-            except OSError as trouble:
-                error = trouble.strerror
-            if follow or error:
+            except Exception as trouble:  # noqa: BLE001 - whatever it is, the journal is read on
+                error = getattr(trouble, "strerror", None) or repr(trouble)
+            if (follow or error) and not self._stop.is_set():
                 self._log.event("no_journal", error=error or "journalctl has ended")
                 await asyncio.sleep(_JOURNAL_PAUSE_S)
             # What was logged before the machine's last start comes first, and by itself.

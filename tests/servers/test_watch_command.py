@@ -127,14 +127,15 @@ def test_in_the_background_it_holds_its_pid_file_and_a_second_one_is_refused(rec
 def test_a_pid_file_that_was_left_by_kill_9_is_taken_over(recorder):
     watch = Watch(recorder)
     pid_path = watch.home / "watch.pid"
-    pids = []
-    for _ in range(2):
-        arguments = ["--daemon", str(pid_path), "--logto", str(watch.home / "own"), str(watch.log)]
-        assert command(recorder, *arguments).returncode == 0
-        pids.append(pid_of(pid_path.read_text()))
-        os.kill(pids[-1], signal.SIGKILL)
-        wait_until(lambda: not alive(pids[-1]), PATIENCE_S, "the end of the watcher")
-    assert pids[0] != pids[1]
+    left = subprocess.run(["sh", "-c", f"echo $$ > {pid_path}; kill -9 $$"])
+    assert left.returncode == -signal.SIGKILL
+    before = pid_of(pid_path.read_text())
+    arguments = ["--daemon", str(pid_path), "--logto", str(watch.home / "own"), str(watch.log)]
+    assert command(recorder, *arguments).returncode == 0
+    pid = pid_of(pid_path.read_text())
+    assert pid != before
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not alive(pid), PATIENCE_S, "the end of the watcher")
 
 
 def test_two_watchers_never_share_their_positions(recorder):

@@ -167,7 +167,7 @@ def test_a_state_that_is_damaged_means_a_first_start(watch):
     append(watch.log, dovecot("198.51.100.1", ago_s=2000), dovecot("198.51.100.2", ago_s=20))
     watch.wait_for_rows({"198.51.100.2"})
     watch.stop()
-    for text in ('{"version": 1, "files": {', "[]", '{"version": 1, "files": {"x": [{}]}}', "\xff"):
+    for text in ('{"version": 1, "files": {', '{"version": 1, "files": {"x": [{}]}}'):
         (watch.state / "position.json").write_text(text)
         assert watch.recorder.toolkit("revoke", "--all").returncode == 0
         watch.start()
