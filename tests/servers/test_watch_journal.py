@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.servers.recorder_place import Recorder
+from tests.harness.process import wait_until
+from tests.servers.recorder_place import PATIENCE_S, Recorder
 from tests.servers.watch_place import Watch, append, dovecot, rows
 from tests.unit.test_journal_entries import FIELDS, LOGIN
 
@@ -66,6 +67,7 @@ def test_the_journal_counts_only_from_the_servers_own_unit_and_goes_on_where_it_
     watch.wait_for_rows({"198.51.100.1", "198.51.100.7"})
     assert set(rows(watch.recorder)) == {"198.51.100.1", "198.51.100.7"}
     assert rows(watch.recorder)["198.51.100.7"] <= time.time() - 60
+    wait_until(lambda: len(watch.calls()) == 2, PATIENCE_S, "journalctl --follow")
     watch.stop()
     assert watch.exit_status == 0
     watch.start()
