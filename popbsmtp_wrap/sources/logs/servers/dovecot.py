@@ -2,10 +2,168 @@
 
 from typing import Final
 
-from popbsmtp_wrap.sources.logs.pattern import ADDRESS, Server, pattern, reason, tags
+from popbsmtp_wrap.sources.logs.pattern import ADDRESS, Sample, Server, pattern, reason, tags
+
+_DOVECOT_SAMPLES: Final = (
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, mpid=9, TLS, session=<Ab+/1>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot[77]: pop3-login: Login: user=<bob@example.org>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob@example.org",
+    ),
+    Sample(
+        "<22>Jun  4 10:00:00 mx dovecot: pop3-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14T10:00:00.123456+02:00 mx dovecot: imap-login: Logged in: user=<bob>, "
+        "method=PLAIN, rip=2001:db8::7, lip=2001:db8::1, mpid=9, TLS, session=<a>",
+        "2001:db8::7",
+        "bob",
+    ),
+    Sample(
+        "<22>1 2026-06-14T10:00:00Z mx dovecot 77 - - imap-login: Logged in: user=<bob>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        '<22>1 2026-06-14T10:00:00Z mx dovecot - - [o@1 a="x] y"] imap-login: Login: '
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14T10:00:00+0200 mx dovecot[77]: imap-login: Login: user=<bob>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 imap-login: Info: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, mpid=9, secured, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14 10:00:00 imap-login: Info: Logged in: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "@4000000065a1b2c3075bcd15 pop3-login: Info: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "dovecot: Jun 14 10:00:00 Info: imap-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, secured",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "dovecot: 2026-06-14 10:00:00 Info: pop3-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample("Jun 14 10:00:00 mx imap-login: Login: bob [198.51.100.7]", "198.51.100.7", "bob"),
+    Sample(
+        "imap-login: Jun 14 10:00:00 Info: Login: bob [::ffff:198.51.100.7]", "198.51.100.7", "bob"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: rip=198.51.100.7, user=<bob>, "
+        "lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=bob, rip=198.51.100.7, TLS",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, session=<a>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1: Login",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: proxy(bob): started proxying to "
+        "192.0.2.9:143: user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, TLS, TLSv1.3 with cipher "
+        "TLS_AES_256_GCM_SHA384 (256/256 bits)",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Aborted login (auth failed, 1 "
+        "attempts): user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login aborted: Logged out (auth failed) "
+        "(auth_failed): user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: managesieve-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: submission-login: Logged in: user=<bob>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<anonymous>, "
+        "method=ANONYMOUS, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob*root>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, master_user=root"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, rip=198.51.100.7"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<x>, method=PLAIN, "
+        "rip=203.0.113.6, lip=192.0.2.1>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: auth: Info: sql(imap-login: Login: user=<x>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1,203.0.113.9): unknown user"
+    ),
+)
 
 # The tag is dovecot (instance_name), or the login process itself in a log of Dovecot's own.
-_PROCESS = r"(?:(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ])?(?:Info:[ ])?"
+_PROCESS = r"(?:Info:[ ])?(?:(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ])?(?:Info:[ ])?"
 # A proxy says the second after the server behind it has let the user in.
 _SUCCESS = (
     r"(?:(?:Login|Logged[ ]in)(?::|,|[ ]-)?"
@@ -36,7 +194,7 @@ _PATTERNS = (
     # With a login_log_format that has the word at the end.
     pattern(
         "login",
-        rf"{_PROCESS}{_USER}{_AFTER}*?,[ ]{_RIP}(?:,[ ]{_OTHER})*?:[ ](?:Login|Logged[ ]in)\Z",
+        rf"{_PROCESS}{_USER}{_AFTER}*?,[ ]{_RIP}(?!.*(?:(?i:anonymous)|master)).*:[ ](?:Login|Logged[ ]in)\Z",
         *_ONCE,
     ),
     # 0.99
@@ -70,7 +228,6 @@ _REASONS = (
     reason(r"(?:imap|pop3)\(", "a session whose log line does not name its address"),
 )
 
-_SAMPLES = ()
 _TAG = r"dovecot[A-Za-z0-9_.-]{0,40}|(?:imap|pop3)-login"
 _WORDS = (b"imap", b"pop")
 
@@ -78,7 +235,7 @@ DOVECOT: Final = Server(
     "dovecot",
     tags(_TAG),
     _PATTERNS,
-    _SAMPLES,
+    _DOVECOT_SAMPLES,
     _WORDS,
     _REASONS,
     "client_get_log_str() in src/login-common/client-common.c; mail_log_prefix",

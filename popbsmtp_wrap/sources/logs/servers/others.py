@@ -2,7 +2,90 @@
 
 from typing import Final
 
-from popbsmtp_wrap.sources.logs.pattern import ADDRESS, HOST, Server, pattern, reason, tags
+from popbsmtp_wrap.sources.logs.pattern import ADDRESS, HOST, Sample, Server, pattern, reason, tags
+
+_VPOPMAIL_SAMPLES: Final = (
+    Sample(
+        "Jun 14 10:00:00 mx vpopmail[77]: vchkpw-pop3s: (PLAIN) login success "
+        "bob@example.org:198.51.100.7",
+        "198.51.100.7",
+        "bob@example.org",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx vchkpw-imap[77]: (CRAM-MD5) login success bob@example.org:198.51.100.7",
+        "198.51.100.7",
+        "bob@example.org",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx vpopmail[77]: vchkpw: login [bob@example.org] from 198.51.100.7",
+        "198.51.100.7",
+        "bob@example.org",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx vpopmail[77]: vchkpw-webmail: (PLAIN) login success "
+        "bob@example.org:198.51.100.7"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx vpopmail[77]: vchkpw-smtp: (PLAIN) login success "
+        "bob@example.org:198.51.100.7"
+    ),
+)
+_CUCIPOP_SAMPLES: Final = (
+    Sample(
+        "Jun 14 10:00:00 mx cucipop[77]: bob 198.51.100.7 1, 2 (3), 4 (5)", "198.51.100.7", "bob"
+    ),
+)
+_TEAPOP_SAMPLES: Final = (
+    Sample(
+        "Jun 14 10:00:00 mx teapop[77]: Successful login for bob@example.org [192.0.2.1] "
+        "from mail.example.org [198.51.100.7]",
+        "198.51.100.7",
+        "bob@example.org",
+    ),
+)
+_PERDITION_SAMPLES: Final = (
+    Sample(
+        'Jun 14 10:00:00 mx perdition[77]: Auth: 198.51.100.7->192.0.2.1 user="bob" '
+        'server="imap.example.org" port="143" status="ok"',
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx perdition.imaps[77]: Auth: 198.51.100.7:2274->192.0.2.1:993 "
+        'client-secure=ssl authorisation_id=NONE authentication_id="bob" '
+        'server="imap.example.org:993" protocol=IMAP4S server-secure=ssl status="ok"',
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        'Jun 14 10:00:00 mx perdition[77]: Auth: 198.51.100.7->192.0.2.1 user="bob" '
+        'server="imap.example.org" port="143" status="failed: local"'
+    ),
+)
+_APPLE_SAMPLES: Final = (
+    Sample(
+        'Apr 30 2003 10:00:00  IMAP User "bob" log on successful from 198.51.100.7',
+        "198.51.100.7",
+        "bob",
+    ),
+)
+_ZIMBRA_SAMPLES: Final = (
+    Sample(
+        "2026-01-02 03:04:05,678 INFO  [ImapSSLServer-12] "
+        "[name=bob@example.org;ip=192.0.2.1;oip=198.51.100.7;via=192.0.2.1(nginx/1.7.1);u"
+        "a=x;cid=42;] imap - user bob@example.org authenticated, mechanism=LOGIN [TLS]",
+        "198.51.100.7",
+        "bob@example.org",
+    ),
+)
+_EXCHANGE_SAMPLES: Final = (
+    Sample(
+        "2026-01-02T03:04:05.678Z,0000000000000010,2,192.0.2.1:143,198.51.100.7:51234,bob"
+        ",12,25,27,login,bob *****,R=OK,",
+        "198.51.100.7",
+        "bob",
+    ),
+)
 
 VPOPMAIL: Final = Server(
     "vpopmail",
@@ -22,7 +105,7 @@ VPOPMAIL: Final = Server(
             "failure", r"(?:vchkpw-(?P<service>[a-z0-9]{1,12}):[ ])?(?:password[ ]fail|null[ ])"
         ),
     ),
-    (),
+    _VPOPMAIL_SAMPLES,
     (b"pop",),
     (reason(r"vchkpw-(?!pop3|imap)", "no POP or IMAP login"),),
     "vchkpw.c",
@@ -37,7 +120,7 @@ CUCIPOP: Final = Server(
             r"\([0-9]{1,12}\),[ ][0-9]{1,9}[ ]\([0-9]{1,12}\)\Z",
         ),
     ),
-    (),
+    _CUCIPOP_SAMPLES,
     (b"cucipop",),
     (),
     "cucipop.c; pop-before-smtp-conf.pl",
@@ -54,7 +137,7 @@ TEAPOP: Final = Server(
         ),
         pattern("failure", r"(?:Failed|Unsuccessful)[ ]login"),
     ),
-    (),
+    _TEAPOP_SAMPLES,
     (b"teapop",),
     (),
     "teapop/pop-main.c; popauth.watcher",
@@ -77,7 +160,7 @@ PERDITION: Final = Server(
         ),
         pattern("failure", r"Auth:[ ].*status=\"(?!ok\")|Fatal[ ]Error"),
     ),
-    (),
+    _PERDITION_SAMPLES,
     (b"perdition",),
     (reason(r"Auth:.*authorisation_id=(?!NONE)", "a login as somebody else"),),
     "perdition/perdition.c",
@@ -92,7 +175,7 @@ APPLE: Final = Server(
             rf"[ ]log[ ]on[ ]successful[ ]from[ ]{ADDRESS}\Z",
         ),
     ),
-    (),
+    _APPLE_SAMPLES,
     (b"IMAP User", b"POP User", b"POP3 User"),
     (),
     "AppleMailServer.IMAP.log; pop-before-smtp-conf.pl",
@@ -114,7 +197,7 @@ ZIMBRA: Final = Server(
             "oip=",
         ),
     ),
-    (),
+    _ZIMBRA_SAMPLES,
     (b"imap - user", b"pop - user"),
     (),
     "ImapHandler and Pop3Handler of ZimbraServer; its shape was not seen on a running server",
@@ -133,7 +216,7 @@ EXCHANGE: Final = Server(
             r"[^,\"]{0,300}+,R=OK(?:;[^,\"]{0,300}+)?,?\Z",
         ),
     ),
-    (),
+    _EXCHANGE_SAMPLES,
     (b",R=OK",),
     (),
     "POP3 and IMAP4 protocol logging of Exchange; not seen on a running server",

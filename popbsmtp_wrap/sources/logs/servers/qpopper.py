@@ -2,7 +2,55 @@
 
 from typing import Final
 
-from popbsmtp_wrap.sources.logs.pattern import ADDRESS, Server, pattern, reason, tags
+from popbsmtp_wrap.sources.logs.pattern import ADDRESS, Sample, Server, pattern, reason, tags
+
+_QPOPPER_SAMPLES: Final = (
+    Sample(
+        'Jun 14 10:00:00 mx in.qpopper[77]: (v4.0.9) POP login by user "bob" at '
+        "(mail.example.org) 198.51.100.7 [pop_log.c:244]",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        'Jun 14 10:00:00 mx qpopper[77]: (v4.1) POP login by user "bob" at '
+        "(198.51.100.7) 198.51.100.7",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx popper[77]: Stats: bob 0 0 0 0 mail.example.org 198.51.100.7 "
+        "[pop_updt.c:228]",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx popper[77]: Stats: bob 0 0 12 34567 198.51.100.7", "198.51.100.7", "bob"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx popper[77]: (bob,198.51.100.7) Authenticated.", "198.51.100.7", "bob"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx qpopper1[77]: Possible probe of account admin from host "
+        "evil.example.org 198.51.100.7"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx in.qpopper[77]: (v4.0.9) Servicing request from "
+        '"mail.example.org" at 198.51.100.7'
+    ),
+)
+_QPOPPER_OWN_LOG_SAMPLES: Final = (
+    Sample(
+        "Jun 14 10:00:00 [popper] (v4.0.9) POP login by user bob at (mail.example.org) "
+        "198.51.100.7",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Tue Jun 13 10:00:00 2000 [1234] Stats:  bob 0 0 0 0 mail.example.org 198.51.100.7",
+        "198.51.100.7",
+        "bob",
+    ),
+)
 
 _HOST = r"[A-Za-z0-9._:-]{1,255}+"
 _PLACE = r"(?:[ ]\[[a-z_]{1,40}\.c:[0-9]{1,6}\])?"
@@ -26,7 +74,7 @@ QPOPPER: Final = Server(
     "qpopper",
     tags(r"(?:in\.)?q?popper[A-Za-z0-9._-]{0,20}"),
     (pattern("login", _LOGIN), pattern("login", _STATS), pattern("login", _HMS)),
-    (),
+    _QPOPPER_SAMPLES,
     _WORDS,
     (
         reason(r".*Servicing[ ]request", "a connection without a login"),
@@ -42,7 +90,7 @@ QPOPPER_OWN_LOG: Final = Server(
         pattern("login", rf"\[(?:q?popper|[0-9]{{1,10}})\][ ]{_LOGIN}"),
         pattern("login", rf"\[(?:q?popper|[0-9]{{1,10}})\][ ]{_STATS}"),
     ),
-    (),
+    _QPOPPER_OWN_LOG_SAMPLES,
     _WORDS,
     (),
     _SOURCE,

@@ -2,7 +2,64 @@
 
 from typing import Final
 
-from popbsmtp_wrap.sources.logs.pattern import ADDRESS, HOST, Server, pattern, tags
+from popbsmtp_wrap.sources.logs.pattern import ADDRESS, HOST, Sample, Server, pattern, tags
+
+_POPA3D_SAMPLES: Final = (
+    Sample("Jun 14 10:00:00 mx popa3d[77]: Session from 198.51.100.7"),
+    Sample("Jun 14 10:00:00 mx popa3d[77]: Authentication passed for bob", "198.51.100.7", "bob"),
+    Sample("Jun 14 10:00:00 mx popa3d[78]: Authentication passed for bob"),
+    Sample("Jun 14 10:00:00 mx popa3d[79]: Session from 198.51.100.7"),
+    Sample("Jun 14 10:00:00 mx popa3d[79]: Authentication failed for bob"),
+    Sample("Jun 14 10:00:00 mx popa3d[79]: Authentication passed for bob"),
+    Sample(
+        "Jun 14 10:00:00 mx popa3d[77]: Authentication passed for bob -- [198.51.100.7]",
+        "198.51.100.7",
+        "bob",
+    ),
+)
+_SOLID_POP3D_SAMPLES: Final = (
+    Sample("Jun 14 10:00:00 mx spop3d[77]: connect from 198.51.100.7"),
+    Sample("Jun 14 10:00:00 mx spop3d[77]: user bob authenticated", "198.51.100.7", "bob"),
+    Sample(
+        "Jun 14 10:00:00 mx solid-pop3d[77]: user bob authenticated - 198.51.100.7",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx spop3d[77]: mapped user bob authenticated - 198.51.100.7",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample("Jun 14 10:00:00 mx solid-pop3d[77]: authentication failed for user bob - 198.51.100.7"),
+)
+_VM_POP3D_SAMPLES: Final = (
+    Sample("Jun 14 10:00:00 mx vm-pop3d[77]: Connect from 198.51.100.7"),
+    Sample("Jun 14 10:00:00 mx vm-pop3d[77]: User 'bob' logged in", "198.51.100.7", "bob"),
+    Sample(
+        "Jun 14 10:00:00 mx vm-pop3d[77]: User 'bob@example.org' logged in from "
+        "198.51.100.7, nmsgs=3",
+        "198.51.100.7",
+        "bob@example.org",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx vm-pop3d[77]: User 'x logged in from 198.51.100.7' - failed "
+        "auth, from=203.0.113.9"
+    ),
+)
+_GNU_POP3D_SAMPLES: Final = (
+    Sample(
+        "Jun 14 10:00:00 mx gnu-pop3d[77]: User `bob' logged in with mailbox "
+        "`/var/mail/bob' from 198.51.100.7",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx gnu-pop3d[77]: User bob logged in with mailbox /var/mail/bob "
+        "from 198.51.100.7",
+        "198.51.100.7",
+        "bob",
+    ),
+)
 
 _QUOTED = r"[`'\"](?P<user>[^`'\"]{1,255}+)['\"]"
 _FROM = rf"(?:{HOST}[ ])?[\[(]?{ADDRESS}[\])]?\Z"
@@ -21,7 +78,7 @@ POPA3D: Final = Server(
         pattern("login", r"Authentication[ ]passed[ ]for[ ](?P<user>[^\s\[\]]{1,255}+)\Z"),
         pattern("failure", r"Authentication[ ]failed|Didn't[ ]attempt|Premature"),
     ),
-    (),
+    _POPA3D_SAMPLES,
     (b"popa3d",),
     (),
     "pop_root.c and standalone.c; contrib/popa3d of pop-before-smtp",
@@ -43,7 +100,7 @@ SOLID_POP3D: Final = Server(
         ),
         pattern("failure", r"(?:APOP[ ])?authentication[ ]failed|root[ ]login|can't[ ]find"),
     ),
-    (),
+    _SOLID_POP3D_SAMPLES,
     (b"pop3d",),
     (),
     "src/main.c and src/log.h",
@@ -60,7 +117,7 @@ VM_POP3D: Final = Server(
         pattern("login", rf"User[ ]{_QUOTED}[ ]logged[ ]in(?:,[ ]nmsgs=[0-9]{{1,9}})?\Z"),
         pattern("failure", r"User[ ].*failed[ ]auth"),
     ),
-    (),
+    _VM_POP3D_SAMPLES,
     (b"vm-pop3d",),
     (),
     "user.c and vm-pop3d.c",
@@ -83,7 +140,7 @@ GNU_POP3D: Final = Server(
         ),
         pattern("failure", r"User[ ].*:[ ]authentication[ ]failed|No[ ]such[ ]user"),
     ),
-    (),
+    _GNU_POP3D_SAMPLES,
     (b"pop3d",),
     (),
     "gnu-pop3d user.c; GNU mailutils pop3d/user.c",

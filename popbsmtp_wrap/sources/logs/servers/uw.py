@@ -2,7 +2,47 @@
 
 from typing import Final
 
-from popbsmtp_wrap.sources.logs.pattern import ADDRESS, HOST, Server, pattern, reason, tags
+from popbsmtp_wrap.sources.logs.pattern import ADDRESS, HOST, Sample, Server, pattern, reason, tags
+
+_UW_SAMPLES: Final = (
+    Sample(
+        "Jun 14 10:00:00 mx ipop3d[77]: Login user=bob host=mail.example.org "
+        "[198.51.100.7] nmsgs=0/0",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx imapd[77]: Authenticated user=bob host=mail.example.org "
+        "[198.51.100.7] nmsgs=0/0",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx ipop3d[77]: APOP user=bob host=mail.example.org "
+        "[198.51.100.7] nmsgs=0/0",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx imapsd[77]: Auth user=bob host=mail.example.org "
+        "[198.51.100.7] nmsgs=0/0",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx ipop3sd[77]: Login user=bob host=mail.example.org "
+        "[198.51.100.7] nmsgs=0/0",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample("imapd[77]: Authenticated user=bob host=[198.51.100.7]", "198.51.100.7", "bob"),
+    Sample("Jun 14 10:00:00 mx ipop3d[77]: Login user=bob host=mail.example.org"),
+    Sample("Jun 14 10:00:00 mx ipop3d[77]: Login user=x host=[203.0.113.6] host=[198.51.100.7]"),
+    Sample(
+        "Jun 14 10:00:00 mx imapd[77]: Login failed user=bob auth=bob "
+        "host=mail.example.org [198.51.100.7]"
+    ),
+)
 
 _WHO = rf"user=(?P<user>[^\s=]{{1,80}}+)[ ]host=(?:{HOST}[ ])?\[{ADDRESS}\](?=[ ]|\Z)"
 
@@ -29,7 +69,7 @@ UW: Final = Server(
             r"|Failed[ ][^ ]{1,80}[ ]override|refused[ ]connect",
         ),
     ),
-    (),
+    _UW_SAMPLES,
     (b"imap", b"pop"),
     (
         reason(r".*host=.*host=", "host= stands in it twice: ambiguous"),
