@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 # What the tests drive; psql, mariadb and sqlite3 come with them.
 SERVERS := postfix postfix-pgsql postfix-mysql postfix-sqlite dovecot-imapd dovecot-pop3d \
-	postgresql mariadb-server cron
+	postgresql mariadb-server cron systemd
 VENV_PACKAGE := python3-venv
 SOURCES := pyproject.toml popbsmtp_wrap/__init__.py popbsmtp_wrap/chain/launch.py
 
@@ -66,9 +66,10 @@ $(LOWEST)/installed: $(SOURCES) tests/lowest-versions.txt | venv-package
 		--constraint tests/lowest-versions.txt --editable . pytest alembic
 	@touch $@
 
-# A directory of its own with all that the package needs, and two programs; nothing in it names
-# DESTDIR, so that it can be packed.
+# A directory of its own with all that the package needs, two programs, and units that name them;
+# nothing in it names DESTDIR, so that it can be packed.
 LIBRARY := $(PREFIX)/lib/popbsmtp
+UNITS := $(PREFIX)/lib/systemd/system
 install: $(VENV)/installed
 	rm -rf "$(DESTDIR)$(LIBRARY)"
 	mkdir -p "$(DESTDIR)$(PREFIX)/bin"
@@ -80,6 +81,10 @@ install: $(VENV)/installed
 	printf '#!%s -I\nimport sys\n\nsys.path.insert(0, "%s")\nfrom popbsmtp_wrap.cli.main import main\n\nmain()\n' \
 		"$(PYTHON)" "$(LIBRARY)" > "$(DESTDIR)$(PREFIX)/bin/popbsmtp"
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/popbsmtp"
+	mkdir -p "$(DESTDIR)$(UNITS)"
+	for unit in popbsmtp.socket popbsmtp.service; do \
+		sed 's,/usr/local/bin,$(PREFIX)/bin,' systemd/$$unit > "$(DESTDIR)$(UNITS)/$$unit" \
+		&& chmod 644 "$(DESTDIR)$(UNITS)/$$unit" || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from bench.databases import Place, Servers
 from bench.programs import CLASSIC, TOOLKIT, new_address
 from bench.serving import Recorder
-from tests.harness.directories import write
 from tests.harness.dovecot import Dovecot
+from tests.harness.last_login import TABLE, last_login
 from tests.harness.mail_clients import ImapSession, Pop3Session, imap_login, pop3_login
 
 # The recording process gives up after 30 s (recorder/direct.py).
@@ -26,41 +26,6 @@ service {service}-postlogin {{
   }}
 }}
 """
-# The example of https://doc.dovecot.org/2.3/configuration_manual/lastlogin_plugin/, but with a key
-# that makes one row per address, as PostgreSQL cannot update others (dict-sql.c).
-_LAST_LOGIN = """\
-protocol imap {{
-  mail_plugins = $mail_plugins last_login
-}}
-protocol pop3 {{
-  mail_plugins = $mail_plugins last_login
-}}
-plugin {{
-  last_login_dict = proxy::sql
-  last_login_key = pop/%{{rip}}
-}}
-dict {{
-  sql = {driver}:{path}
-}}
-service dict {{
-  unix_listener dict {{
-    mode = 0666
-  }}
-}}
-"""
-_MAP = """\
-connect = {connect}
-map {{
-  pattern = shared/pop/$ip
-  table = pop
-  value_field = seen
-  value_type = uint
-  fields {{
-    ip = $ip
-  }}
-}}
-"""
-_DRIVERS = {"postgresql": "pgsql", "mariadb": "mysql"}
 
 
 @dataclass
@@ -132,17 +97,11 @@ def post_login_socket(servers: Servers, recorder: Recorder) -> Variant:
     return _start(servers, printed, recorder.place)
 
 
-def last_login(servers: Servers, place: Place) -> Variant:
+def plugin(servers: Servers, place: Place) -> Variant:
     """Return a Dovecot whose own plugin last_login writes to a table of *place*."""
-    place.sql("CREATE TABLE pop (ip varchar(45) PRIMARY KEY, seen bigint NOT NULL)")
-    path = servers.base / f"{place.name}-dict.conf"
+    place.sql(TABLE)
     server = servers.postgres if place.kind == "postgresql" else servers.mariadb
-    connect = (
-        f"host={server.host} port={server.port} dbname={place.name}"
-        f" user={server.superuser} password={server.password}"
-    )
-    write(path, _MAP.format(connect=connect), mode=0o640, owner="root:dovecot")
-    text = _LAST_LOGIN.format(driver=_DRIVERS[place.kind], path=path)
+    text = last_login(servers.base / f"{place.name}-map.conf", server, place.name)
     return _start(servers, text, place, "pop")
 
 

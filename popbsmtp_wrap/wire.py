@@ -11,7 +11,7 @@ sends it, a watcher of logs does.
 Answers, one line each; WAIT may come once, before the others:
 
     WAIT TAB seconds LF     how long the asker should wait at most, counted from its own start
-    OK LF                   committed, or on purpose not recorded
+    OK LF                   committed, safe in the spool, or on purpose not recorded
     NO TAB reason LF        not committed (yet); reason is one line of text
 
 Runs once per login, so it imports nothing.

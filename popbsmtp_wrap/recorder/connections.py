@@ -54,6 +54,9 @@ class Connection:
         self.asked = False
         self._house = house
         self._peer = peer
+        # asyncio looks a socket up by an error that describes it, four calls to the kernel each.
+        self._descriptor = peer.fileno()
+        self._loop = asyncio.get_running_loop()
         self._received = b""
         self._rest = b""
 
@@ -62,9 +65,16 @@ class Connection:
         """Tell whether anybody can still hear an answer."""
         return self._peer.fileno() >= 0
 
-    def fileno(self) -> int:
-        """Return the descriptor."""
-        return self._peer.fileno()
+    @property
+    def unasked(self) -> int:
+        """The bytes that have come of a request that is not complete."""
+        return len(self._received)
+
+    def start(self) -> None:
+        """Take what has come, most often all, and what comes later."""
+        self.readable()
+        if self.is_open:
+            self._loop.add_reader(self._descriptor, self.readable)
 
     def readable(self) -> None:
         """Take what has come."""
@@ -84,6 +94,8 @@ class Connection:
             self._house.received += len(data)
             if self.door.is_complete(self._received):
                 self._ask()
+            else:
+                self._house.bound_received()
 
     def _ask(self) -> None:
         self.asked = True
@@ -108,14 +120,13 @@ class Connection:
         self._send_rest()
 
     def _send_rest(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._rest:
                 self._rest = self._rest[self._peer.send(self._rest) :]
         except BlockingIOError:
             self.began = time.monotonic()
             self._house.is_sending(self)
-            loop.add_writer(self._peer, self._send_rest)
+            self._loop.add_writer(self._descriptor, self._send_rest)
             return
         except OSError:
             pass  # it has gone
@@ -123,9 +134,8 @@ class Connection:
 
     def close(self) -> int:
         """Close the socket; return how many bytes had come in vain. The house calls this."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._peer)
-        loop.remove_writer(self._peer)
+        self._loop.remove_reader(self._descriptor)
+        self._loop.remove_writer(self._descriptor)
         self._peer.close()
         count, self._received = len(self._received), b""
         return count
@@ -201,21 +211,27 @@ class Connections:
                 peer.send(door.refusal(f"user {uid} may not record logins, see recorder.users"))
             peer.close()
             return
+        self._make_room()
         connection = Connection(self, peer, uid, door)
         self._open.add(connection)
         self._owes(connection)
-        asyncio.get_running_loop().add_reader(peer, connection.readable)
-        # Most peers send before we have accepted.
-        connection.readable()
+        connection.start()
 
     def _has_room(self) -> bool:
-        """Make room for one more; return False when nobody has to go."""
-        while len(self._open) >= self._capacity or self.received > _MOST_RECEIVED:
-            uid = max(self._owing, key=lambda uid: len(self._owing[uid]), default=None)
-            if uid is None:
-                return False
+        """Tell whether one more may come, if somebody has to go for it."""
+        return len(self._open) < self._capacity or bool(self._owing)
+
+    def _make_room(self) -> None:
+        """Close the oldest connection of the user who has most of those that owe us something."""
+        if len(self._open) >= self._capacity:
+            uid = max(self._owing, key=lambda uid: len(self._owing[uid]))
             self.close(next(iter(self._owing[uid])), "no room")
-        return True
+
+    def bound_received(self) -> None:
+        """Close connections of the user who has sent most until all that has come fits."""
+        while self.received > _MOST_RECEIVED:
+            user = max(self._owing.values(), key=lambda owing: sum(c.unasked for c in owing))
+            self.close(next(c for c in user if c.unasked), "no room")
 
     def _pause(self, pause_s: float | None = None) -> None:
         """Leave peers in the kernel's queue until a connection ends, or for *pause_s*."""

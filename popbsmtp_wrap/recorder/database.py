@@ -1,18 +1,14 @@
 """The database as the event loop sees it: a thread of its own, one connection that stays."""
 
-import asyncio
-from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Collection, Sequence
 
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.errors import PopbsmtpError, StoreUnavailableError
+from popbsmtp_wrap.errors import StoreUnavailableError
+from popbsmtp_wrap.recorder.worker import Worker
 from popbsmtp_wrap.store.batch import BatchWriter, Seen, largest_size
 from popbsmtp_wrap.store.engine import open_store
 
 __all__ = ["Database", "Seen"]
-
-Result = TypeVar("Result")
 
 
 class Database:
@@ -22,7 +18,7 @@ class Database:
         """Nothing is connected yet. Raise ConfigError for what cannot work."""
         store = open_store(settings.database, stay_connected=True, autocommit=True)
         self._writer = BatchWriter(store)
-        self._thread = ThreadPoolExecutor(1, "database")
+        self._thread = Worker("database", StoreUnavailableError)
 
     def batch_size(self, waiting: int) -> int:
         """Return how many of *waiting* addresses go into one statement and commit."""
@@ -33,27 +29,17 @@ class Database:
 
         Raise StoreUnavailableError, RefusedError or SchemaError when nothing is committed.
         """
-        return await self._run(lambda: self._writer.write(batch)) if batch else []
+        return await self._thread.run(lambda: self._writer.write(batch)) if batch else []
 
     async def missing(self, addresses: Collection[str]) -> set[str]:
         """Return those of canonical *addresses* that have no row. Raise as write() does."""
-        return await self._run(lambda: self._writer.missing(addresses))
+        return await self._thread.run(lambda: self._writer.missing(addresses))
 
     async def ping(self) -> None:
         """Raise as write() does unless the database answers."""
-        await self._run(self._writer.ping)
+        await self._thread.run(self._writer.ping)
 
     async def close(self) -> None:
         """Close the connection, after what has been asked before."""
-        await self._run(self._writer.close)
-        self._thread.shutdown(wait=False)
-
-    async def _run(self, work: Callable[[], Result]) -> Result:
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._thread, work)
-        except PopbsmtpError:
-            raise
-        except Exception as error:
-            # Whatever it is, logins go to the spool meanwhile.
-            raise StoreUnavailableError(f"{type(error).__name__}: {error}") from error
+        await self._thread.run(self._writer.close)
+        self._thread.end()

@@ -33,6 +33,9 @@ _MOST_VERIFIED: Final = 1000
 _LOOK_S: Final = 5.0
 # Logins that neither the database nor the spool takes; about 1 kB each.
 _MOST_KEPT: Final = 10_000
+# Logins that wait for either of them, about 1 kB each: more than connections, as who has sent a
+# request may hang up at once.
+_MOST_UNANSWERED: Final = 10_000
 
 
 class Desk:
@@ -53,6 +56,7 @@ class Desk:
         self._in_flight: list[Entry] = []
         self._kept: dict[str, Entry] = {}
         self._hits: set[str] = set()
+        self._unanswered = 0
         self._pause_s = _FIRST_PAUSE_S
         self._draining = Draining(spooling, self._commit, log)
         self._work = asyncio.Event()
@@ -69,10 +73,21 @@ class Desk:
             self._counts.outcomes["remembered"] += 1
             answer(None)
             return
-        if entry := self._waiting.get(login.address):
-            entry.join(login, now, answer)
+        if self._unanswered >= _MOST_UNANSWERED:
+            self._counts.outcomes["refused"] += 1
+            self._log.event("login_refused", waiting=self._unanswered)
+            answer(f"{self._unanswered} logins wait already")
             return
-        entry = Entry(login, now, answer)
+        self._unanswered += 1
+
+        def answered(trouble: str | None) -> None:
+            self._unanswered -= 1
+            answer(trouble)
+
+        if entry := self._waiting.get(login.address):
+            entry.join(login, now, answered)
+            return
+        entry = Entry(login, now, answered)
         if self.up:
             self._waiting[login.address] = entry
             self._work.set()

@@ -3,24 +3,22 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from collections.abc import Collection
+from typing import Final
 
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.errors import PopbsmtpError, SpoolBusyError, SpoolError
+from popbsmtp_wrap.errors import SpoolBusyError, SpoolError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.entry import Answer
 from popbsmtp_wrap.recorder.log import Log
+from popbsmtp_wrap.recorder.worker import Worker
 from popbsmtp_wrap.spool.directory import Depth, Spool, depth, lock
 from popbsmtp_wrap.spool.draining import Chunk, Drain
 from popbsmtp_wrap.spool.remove import remove
 from popbsmtp_wrap.spool.stamp import Stamp
 from popbsmtp_wrap.spool.writing import Appender
 from popbsmtp_wrap.store.batch import LARGEST_BATCH
-
-Result = TypeVar("Result")
 
 # A directory that was not usable is tried again after this.
 _REOPEN_S: Final = 1.0
@@ -46,7 +44,7 @@ class Spooling:
         self._tried = 0.0
         self._queue: list[tuple[Login, float, Answer]] = []
         self._busy = False
-        self._thread = ThreadPoolExecutor(1, "spool")
+        self._thread = Worker("spool", SpoolError)
         self._work = asyncio.Event()
         try:
             self._use()
@@ -76,14 +74,14 @@ class Spooling:
         The same again until committed() is called.
         """
         try:
-            return await self._run(self._next_chunk)
+            return await self._thread.run(self._next_chunk)
         except SpoolError as error:
             self._fails(error)
             return None
 
     async def committed(self, chunk: Chunk) -> None:
         """Forget *chunk*, which is in the database."""
-        errors = await self._run(self._commit)
+        errors = await self._thread.run(self._commit)
         drained = self._counts.drained
         drained["committed"] += len(chunk.logins)
         drained["expired"] += chunk.expired
@@ -114,12 +112,12 @@ class Spooling:
             appender.close_segment()
             return remove(spool, addresses)
 
-        return await self._run(take)
+        return await self._thread.run(take)
 
     async def measure(self) -> Depth | None:
         """Return what is in the directory now, None when it cannot be read."""
         try:
-            found = await self._run(lambda: depth(self._settings.recorder.spool))
+            found = await self._thread.run(lambda: depth(self._settings.recorder.spool))
         except SpoolError:
             return None
         self.waiting, self.bytes = found.records, found.bytes
@@ -135,8 +133,8 @@ class Spooling:
                 appender.close_segment()
                 spool.close()
 
-        await self._run(leave)
-        self._thread.shutdown(wait=False)
+        await self._thread.run(leave)
+        self._thread.end()
 
     async def _append(self) -> None:
         """Write what waits, group by group."""
@@ -149,7 +147,7 @@ class Spooling:
             self._busy = True
             trouble = None
             try:
-                await self._run(lambda group=group: self._append_group(group))  # type: ignore[misc]  # mypy cannot infer a lambda's default
+                await self._thread.run(lambda group=group: self._append_group(group))  # type: ignore[misc]  # mypy cannot infer a lambda's default
             except SpoolError as error:
                 trouble = str(error)
                 self._fails(error)
@@ -193,12 +191,3 @@ class Spooling:
     def _fails(self, error: SpoolError) -> None:
         self.trouble = str(error)
         self._log.event("spool_failed", error=error)
-
-    async def _run(self, work: Callable[[], Result]) -> Result:
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._thread, work)
-        except PopbsmtpError:
-            raise
-        except Exception as error:
-            raise SpoolError(f"{type(error).__name__}: {error}") from error

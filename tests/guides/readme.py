@@ -1,9 +1,10 @@
-"""The commands of README.md, as they stand there."""
+"""The commands of README.md and docs/recorder.md, as they stand there."""
 
 import re
 from pathlib import Path
 
 README = Path(__file__).parent.parent.parent / "README.md"
+RECORDER = README.parent / "docs" / "recorder.md"
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

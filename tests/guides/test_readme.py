@@ -4,6 +4,7 @@ Packages and `make install` need the package index, so those lines run outside t
 network; all others run inside.
 """
 
+import json
 import re
 from dataclasses import replace
 from itertools import groupby
@@ -13,6 +14,7 @@ import pytest
 from tests.guides import readme
 from tests.guides.mail import Client, prepare_dovecot, prepare_postfix
 from tests.harness.machine import REPOSITORY, machine
+from tests.harness.systemd_machine import systemd_machine
 
 pytestmark = pytest.mark.slow
 
@@ -141,10 +143,59 @@ def test_guide_d_coming_from_the_wiki():
         follow(host, check)
 
 
+def test_guide_e_the_recorder_under_systemd_and_without():
+    with systemd_machine(IPV4, IPV6, SERVER4, SERVER6, "198.51.100.8") as host:
+        other = Client(host, "198.51.100.8", SERVER4)
+        install, basis, *servers, _, _ = readme.guide("sqlite")
+        follow(host, install)
+        follow(host, basis)
+        prepare_dovecot(host)
+        prepare_postfix(host)
+        for block in servers:
+            follow(host, block)
+        units, dovecot, check = readme.guide("recorder")[1:]
+        started = follow(host, units)
+        assert re.search(r"^database.state +up$", started, re.MULTILINE)
+        # The wrapper as it was asks the recorder now.
+        other.login("imap")
+        assert logins(host) == {"wrapper": 1}
+        host.run("popbsmtp revoke --all")
+        follow(host, dovecot)
+        report = host.run("popbsmtp doctor")
+        assert {line.split()[0] for line in report.splitlines()} == {"ok"}
+        relays_after_login_only(Client(host, IPV4, SERVER4), Client(host, IPV6, SERVER6), host)
+        checked = follow(host, check)
+        assert re.search(rf"^{IPV4} .* imap alice$", checked, re.MULTILINE)
+        assert re.search(r"^logins.postlogin-imap +\d+$", checked, re.MULTILINE)
+        host.run("systemctl kill --signal=KILL popbsmtp.service")
+        other.login("pop3")
+        assert other.relay() == 250
+        host.run("systemctl disable --now popbsmtp.socket popbsmtp.service")
+        with pytest.raises(RuntimeError, match="imaplib"):
+            other.login("imap")
+        run_script_serves_the_same(host, other)
+
+
+def run_script_serves_the_same(host, client):
+    """What docs/recorder.md says for machines without systemd."""
+    (run,) = (block for block in readme.blocks(readme.RECORDER.read_text()) if "#!" in block)
+    host.run("cat > /var/tmp/run; chmod 755 /var/tmp/run", text=run)
+    host.run("/var/tmp/run </dev/null >/var/tmp/log &")
+    host.run("until popbsmtp status >/dev/null 2>&1; do sleep 0.1; done")
+    assert host.run("stat -c %U /run/popbsmtp/imap-postlogin") == "popbsmtp\n"
+    client.login("imap")
+    assert logins(host) == {"postlogin-imap": 1}
+    assert " event=started " in host.run("cat /var/tmp/log")
+
+
+def logins(host):
+    return json.loads(host.run("popbsmtp status --json"))["logins"]
+
+
 def test_every_shell_block_belongs_to_a_test():
     tested = [
         block
-        for name in ("sqlite", "mariadb", "postgresql", "wiki")
+        for name in ("sqlite", "mariadb", "postgresql", "wiki", "recorder")
         for block in readme.guide(name)
     ]
     others = [block for block in readme.blocks(readme.README.read_text()) if block not in tested]

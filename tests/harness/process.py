@@ -39,6 +39,7 @@ _PROGRAMS = {
     "dovecot-pop3d": "/usr/lib/dovecot/pop3",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "mariadb-server": "/usr/bin/mariadb-install-db",
+    "systemd": "/lib/systemd/systemd",
 }
 
 

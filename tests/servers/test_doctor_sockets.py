@@ -186,18 +186,6 @@ def test_what_is_no_socket_is_found(settings):
     )
 
 
-def test_path_that_no_socket_can_have_is_found(settings):
-    folder = public_directory() / ("x" * 100)
-    folder.mkdir()
-    settings = config.parse({"recorder": {"socket": f"{folder}/login.sock"}}, "popbsmtp.toml")
-    (finding,) = check_sockets(settings)
-    assert str(finding).startswith("ok    no recorder: ")
-    (folder / "login.sock").symlink_to(listening := folder.parent / "short")
-    with Listener(listening, answer_the_wrapper):
-        (finding,) = check_sockets(settings)
-    assert str(finding) == f"FAIL  {folder}/login.sock: AF_UNIX path too long; {START}"
-
-
 def test_missing_sockets_are_found(settings):
     wrapper, imap = settings.recorder.sockets
     assert findings(settings) == (

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import re
 import signal
 import socket
 import sqlite3
@@ -14,6 +15,7 @@ import pytest
 
 from popbsmtp_wrap.wire import format_request
 from tests.harness.directories import give, public_directory
+from tests.harness.machine import REPOSITORY
 from tests.harness.process import wait_until
 from tests.servers.recorder_place import (
     PATIENCE_S,
@@ -23,6 +25,7 @@ from tests.servers.recorder_place import (
     read_all,
 )
 
+PAGE = REPOSITORY / "docs" / "recorder.md"
 # Longer than any test; [wrapper] wait and reply_timeout are how long a login may take.
 PATIENT = {"top": "wrapper = { wait = 50 }", "recorder": "reply_timeout = 50"}
 
@@ -480,3 +483,30 @@ def test_directory_of_the_sockets_is_made_where_it_is_missing():
     with recorder:
         assert recorder.login("198.51.100.7") == ("OK", "")
         assert owner_and_mode(recorder.run_directory) == ("dovecot", "dovecot", 0o755)
+
+
+def test_the_page_explains_every_event_and_no_other():
+    package = REPOSITORY / "popbsmtp_wrap"
+    logged = {
+        name
+        for path in package.rglob("*.py")
+        for name in re.findall(r'\.event\(\s*"(\w+)"', path.read_text())
+    }
+    assert explained("event") == logged
+
+
+def test_the_page_explains_every_key_of_the_status(recorder):
+    assert set(recorder.status()) == explained("key")
+    for name in ("database", "spool"):
+        (row,) = re.findall(rf"^\| `{name}` \|.*", PAGE.read_text(), re.MULTILINE)
+        assert set(recorder.status()[name]) <= set(re.findall(r"`(\w+)`", row))
+
+
+def explained(heading):
+    """Return the names in the first column of a table of the page."""
+    (table,) = re.findall(rf"^\| {heading} \|.*?\n\n", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    return {
+        name
+        for row in table.strip().splitlines()[2:]
+        for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }

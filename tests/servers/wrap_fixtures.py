@@ -149,7 +149,12 @@ class Place:
             os.chown(path, owner, owner)
 
     def configure(self, text: str = "", url: str | None = None, database: str = "") -> None:
-        """Write the configuration: *database* goes into that section, *text* behind all."""
+        """Write the configuration: *database* goes into that section, *text* behind all.
+
+        Unless *text* names a spool there is none, whatever this machine has.
+        """
+        if "[recorder]" not in text:
+            text = f'[recorder]\nspool = "{self.base}/no-spool"\n{text}'
         self.config.write_text(
             f'[database]\nurl = "{url or self.url}"\n{database}\n'
             f"[ignore]\npostfix_mynetworks = false\n{text}\n"

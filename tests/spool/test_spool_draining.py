@@ -10,6 +10,7 @@ from popbsmtp_wrap.errors import SpoolError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.spool.directory import depth, lock
 from popbsmtp_wrap.spool.draining import STALE_S, Drain
+from popbsmtp_wrap.spool.files import open_segment
 from popbsmtp_wrap.spool.record import format_record
 from popbsmtp_wrap.spool.remove import remove
 from popbsmtp_wrap.spool.stamp import Stamp
@@ -281,6 +282,20 @@ def test_foreign_names_and_kinds_are_left_alone(path):
     assert (path / "README").read_bytes().endswith(b"imap\n")
 
 
+@pytest.mark.parametrize("kind", ["link", "FIFO", "directory"])
+def test_name_that_was_replaced_after_it_was_listed_is_not_read(path, kind):
+    (path / "target").write_bytes(record(1))
+    place = path / NAME
+    if kind == "link":
+        place.symlink_to(path / "target")
+    elif kind == "FIFO":
+        os.mkfifo(place)
+    else:
+        place.mkdir()
+    with pytest.raises(OSError, match=r"no regular file|Too many levels of symbolic links"):
+        open_segment(str(path), NAME)
+
+
 def as_stranger(path, work):
     """Run *work* as the owner of *path*, who is not root."""
     os.chown(path, STRANGER, STRANGER)
@@ -344,7 +359,8 @@ def test_file_that_somebody_removed_is_no_error(path, spool):
     for one in segments(path):
         one.unlink()
     assert drain.commit() == []
-    assert drain.chunk().records == 0
+    chunk = drain.chunk()
+    assert (chunk.records, chunk.errors) == (0, [])
     assert drain.commit() == []
     assert drain.chunk() is None
 

@@ -118,6 +118,7 @@ def test_any_line_is_a_record_or_a_value_error(content):
         b"\t1\t1\t0\tpopbsmtp/1\t192.0.2.0/24\t\t\n",
         b"\t1\t1\t0\tpopbsmtp/1\t192.0.2.1\ta b\t\n",
         b"\t1\t1\t0\tpopbsmtp/1\t192.0.2.1\t" + b"a" * 4096 + b"\t\n",
+        b"\t1\t1\t0\tpopbsmtp/1\t192.0.2.1\t" + b"a" * 4050 + b"\t\n",
         b"../../boot\t1\t1\t0\tpopbsmtp/1\t192.0.2.1\t\t\n",
         b"0" * 37 + b"\t1\t1\t0\tpopbsmtp/1\t192.0.2.1\t\t\n",
     ],

@@ -28,10 +28,6 @@ class PostgreSQL(Dialect):
     # With a time zone: "timestamp" without one means another moment in each session's zone.
     time_type = postgresql.TIMESTAMP(timezone=True)
 
-    # A login has a server process of its own to start, 5 to 8 ms of CPU time; it waits for a core
-    # more than for a lock.
-    expire_rest = 3
-
     # No table, column, matching key, function; wrong type; NULL in a column that takes none.
     _SCHEMA = ("42P01", "42703", "42P10", "42883", "42804", "23502")
     # src/backend/libpq/auth.c, utils/init/postinit.c, and libpq itself.

@@ -30,7 +30,6 @@ class SQLite(Dialect):
     service_type = sa.Text()
     # One writer at a time; who waits looks again after up to 100 ms (sqliteDefaultBusyCallback).
     expire_batch = 200
-    expire_rest = 3
     # begin_write() comes before the statement.
     can_autocommit = False
 

@@ -1,0 +1,274 @@
+"""Connections to the recorder: partial answers, silent peers, and who has to go."""
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+
+import pytest
+
+from popbsmtp_wrap.recorder import connections
+from popbsmtp_wrap.recorder.connections import Connections
+from popbsmtp_wrap.recorder.counts import Counts
+from popbsmtp_wrap.recorder.log import Log
+
+LONGEST = 4096
+# The kernel makes 4608 of it (SOCK_MIN_SNDBUF, include/net/sock.h).
+SMALL_BUFFER = 1
+SILENCE_S = 0.5
+PATIENCE_S = 10.0
+
+
+class LineDoor:
+    """A line each way; the answer is *answer* at once, or what the test sends later."""
+
+    name = "test"
+
+    def __init__(self, answer=None):
+        self.answer = answer
+        self.served = []
+
+    def is_complete(self, received):
+        return b"\n" in received or len(received) > LONGEST
+
+    def serve(self, connection, request):
+        if request == b"impossible\n":
+            raise KeyError(request)
+        self.served.append((request, connection))
+        if self.answer is not None:
+            # A peer cannot choose it, and 208 kB take every answer whole (net.core.wmem_default).
+            connection._peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+            connection.send(self.answer)
+
+    def refusal(self, reason):
+        return b"refused\n"
+
+
+class House:
+    """Connections to one door, listening at a path."""
+
+    def __init__(self, path, door, *, capacity=10, allowed=None):
+        self.path = str(path)
+        self.door = door
+        self.counts = Counts()
+        users = {os.geteuid()} if allowed is None else allowed
+        self.connections = Connections(capacity, users, Log("stderr"), self.counts)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen(100)
+        self.connections.listen(self.listener, door)
+        self._peers = []
+
+    async def connect(self, data=b""):
+        """A peer that has sent *data*, once the house has seen it or has no room for it."""
+        peer = socket.socket(socket.AF_UNIX)
+        self._peers.append(peer)
+        peer.setblocking(False)
+        peer.connect(self.path)
+        if data:
+            peer.send(data)
+        await asyncio.sleep(0.02)
+        return peer
+
+    def close(self):
+        self.connections.stop_listening(self.listener)
+        for one in (*self._peers, self.listener):
+            one.close()
+
+    def requests(self):
+        return [request for request, _ in self.door.served]
+
+
+@pytest.fixture
+def house(tmp_path):
+    """Return what runs a test with a House in an event loop."""
+
+    def run(test, door, **options):
+        async def main():
+            house = House(tmp_path / "socket", door, **options)
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await test(house)
+            finally:
+                house.close()
+                await house.connections.finish(0)
+            assert len(house.connections) == 0
+
+        asyncio.run(main())
+
+    return run
+
+
+async def rest(peer, size=65536):
+    """All that comes until the end."""
+    loop, received = asyncio.get_running_loop(), b""
+    with suppress(ConnectionError):
+        while data := await loop.sock_recv(peer, size):
+            received += data
+    return received
+
+
+async def until(condition):
+    while not condition():  # noqa: ASYNC110 - what is asked has no events
+        await asyncio.sleep(0.01)
+
+
+def test_an_answer_larger_than_the_socket_takes_reaches_a_slow_reader_whole(house):
+    answer = bytes(range(256)) * 4096
+
+    async def test(house):
+        peer = await house.connect(b"please\n")
+        assert len(house.connections) == 1
+        assert await rest(peer, 10_000) == answer
+        assert house.counts.dropped == {}
+
+    house(test, LineDoor(answer))
+
+
+def test_a_second_answer_does_not_get_into_the_first(house):
+    async def test(house):
+        peer = await house.connect(b"please\n")
+        house.door.served[0][1].send(b"late\n")
+        assert await rest(peer) == bytes(1 << 20)
+
+    house(test, LineDoor(bytes(1 << 20)))
+
+
+def test_a_peer_that_does_not_read_is_dropped_as_silent(house, monkeypatch):
+    monkeypatch.setattr(connections, "SILENCE_S", SILENCE_S)
+
+    async def test(house):
+        peer = await house.connect(b"please\n")
+        await asyncio.sleep(SILENCE_S / 2)
+        assert len(house.connections) == 1
+        await until(lambda: len(house.connections) == 0)
+        assert house.counts.dropped == {"silent": 1}
+        assert 0 < len(await rest(peer)) < 1 << 20
+
+    house(test, LineDoor(bytes(1 << 20)))
+
+
+def test_a_peer_that_leaves_in_the_middle_of_its_answer_makes_room(house):
+    async def test(house):
+        peer = await house.connect(b"please\n")
+        peer.close()
+        await until(lambda: len(house.connections) == 0)
+        assert house.counts.dropped == {}
+
+    house(test, LineDoor(bytes(1 << 20)))
+
+
+def test_peers_that_say_nothing_or_half_are_silent_and_those_that_wait_are_not(house, monkeypatch):
+    monkeypatch.setattr(connections, "SILENCE_S", SILENCE_S)
+
+    async def test(house):
+        silent, half, waiting = [await house.connect(d) for d in (b"", b"pl", b"please\n")]
+        await until(lambda: house.counts.dropped["silent"] == 2)
+        assert await rest(silent) == await rest(half) == b""
+        await asyncio.sleep(2 * SILENCE_S)
+        house.door.served[0][1].send(b"here\n")
+        assert await rest(waiting) == b"here\n"
+        assert house.connections.received == 0
+
+    house(test, LineDoor())
+
+
+def test_at_capacity_the_oldest_that_has_not_asked_goes(house):
+    async def test(house):
+        first = await house.connect(b"first\n")
+        second, third = await house.connect(), await house.connect(b"thi")
+        fourth = await house.connect(b"fourth\n")
+        assert await rest(second) == b""
+        assert house.counts.dropped == {"no room": 1}
+        fifth = await house.connect(b"fifth\n")
+        assert await rest(third) == b""
+        assert house.counts.dropped == {"no room": 2}
+        assert house.requests() == [b"first\n", b"fourth\n", b"fifth\n"]
+        for (request, connection), peer in zip(
+            house.door.served, (first, fourth, fifth), strict=True
+        ):
+            connection.send(request)
+            assert await rest(peer) == request
+
+    house(test, LineDoor(), capacity=3)
+
+
+def test_what_has_come_of_incomplete_requests_is_bounded(house, monkeypatch):
+    monkeypatch.setattr(connections, "_MOST_RECEIVED", 10_000)
+
+    async def test(house):
+        silent = await house.connect()
+        first, second, third = [await house.connect(bytes(3000)) for _ in range(3)]
+        assert house.connections.received == 9000
+        second.send(bytes(1000))
+        await asyncio.sleep(0.02)
+        assert house.counts.dropped == {}
+        third.send(bytes(1))
+        assert await rest(first) == b""
+        assert house.connections.received == 7001
+        assert house.counts.dropped == {"no room": 1}
+        for peer, request in ((silent, b"1\n"), (second, b"2\n"), (third, b"3\n")):
+            peer.send(request)
+        await until(lambda: len(house.door.served) == 3)
+        assert house.connections.received == 0
+
+    house(test, LineDoor())
+
+
+def test_at_capacity_where_all_have_asked_the_next_is_served_when_one_has_its_answer(house):
+    async def test(house):
+        await house.connect(b"1\n")
+        await house.connect(b"2\n")
+        late = [await house.connect(b"%d\n" % number) for number in (3, 4)]
+        assert house.requests() == [b"1\n", b"2\n"]
+        house.door.served[0][1].send(b"done\n")
+        await until(lambda: len(house.door.served) == 3)
+        assert len(house.connections) == 2
+        house.door.served[1][1].send(b"done\n")
+        await until(lambda: len(house.door.served) == 4)
+        for (_, connection), peer in zip(house.door.served[2:], late, strict=True):
+            connection.send(b"done\n")
+            assert await rest(peer) == b"done\n"
+        assert house.counts.dropped == {}
+
+    house(test, LineDoor(), capacity=2)
+
+
+def test_a_peer_that_leaves_while_it_waits_makes_room_and_its_answer_goes_nowhere(house):
+    async def test(house):
+        peer = await house.connect(b"1\n")
+        await house.connect(b"2\n")
+        assert house.requests() == [b"1\n"]
+        peer.close()
+        await until(lambda: house.requests() == [b"1\n", b"2\n"])
+        left = house.door.served[0][1]
+        assert not left.is_open
+        left.send(b"done\n")
+        assert len(house.connections) == 1
+
+    house(test, LineDoor(), capacity=1)
+
+
+def test_a_surprise_costs_one_connection(house):
+    async def test(house):
+        waiting = await house.connect(b"please\n")
+        assert await rest(await house.connect(b"impossible\n")) == b""
+        house.door.served[0][1].send(b"here\n")
+        assert await rest(waiting) == b"here\n"
+        assert house.counts.dropped == {"unexpected": 1}
+
+    house(test, LineDoor())
+
+
+def test_a_user_who_is_not_allowed_is_told_and_takes_no_room(house):
+    async def test(house):
+        await house.connect(b"please\n")
+        for _ in range(10):
+            assert await rest(await house.connect(b"please\n")) == b"refused\n"
+        assert house.requests() == []
+        assert house.counts.dropped == {"refused": 11}
+        house.connections.allowed = {os.geteuid()}
+        await house.connect(b"please\n")
+        assert house.requests() == [b"please\n"]
+
+    house(test, LineDoor(), capacity=1, allowed=())
