@@ -135,10 +135,35 @@ class Postfix:
     password_file: str = _setting("", values.optional_absolute)
 
 
+_COURIER: Final = ("imap", "imap-ssl", "pop", "pop-ssl")
+
+
 @dataclass(frozen=True)
 class Watch:
-    """[watch]; pattern holds the tables [[watch.pattern]]."""
+    """[watch]; max_session in seconds, pattern holds the tables [[watch.pattern]]."""
 
+    files: tuple[str, ...] = _setting(
+        ("/var/log/mail.log",),
+        values.list_of(values.log_file, 'a list of log files such as ["/var/log/mail.log"]'),
+    )
+    servers: tuple[str, ...] = _setting(
+        (), values.list_of(values.server, 'a list of servers such as ["dovecot"]')
+    )
+    journal: bool = _setting(default=False, parse=values.boolean)
+    # The units of Debian's packages.
+    journal_units: tuple[tuple[str, tuple[str, ...]], ...] = _setting(
+        (
+            ("dovecot", ("dovecot.service",)),
+            ("courier", tuple(f"courier-{name}.service" for name in _COURIER)),
+            ("cyrus", ("cyrus-imapd.service",)),
+        ),
+        values.units,
+    )
+    state: str = _setting("/var/lib/popbsmtp/watch", values.absolute)
+    # A week: what is open for longer has lost its logout.
+    max_session: float = _setting(
+        12 * 3600.0, values.between(0, 7 * 86400, 'a duration from 0 to "168h"')
+    )
     pattern: tuple[OwnPattern, ...] = _setting((), own_patterns)
 
 
