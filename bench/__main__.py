@@ -7,7 +7,16 @@ import time
 from bench.databases import Servers
 from bench.machine import description
 
-MODULES = ("startup", "wrapper", "login_latency", "postlogin", "records", "recorder", "expire")
+MODULES = (
+    "startup",
+    "wrapper",
+    "login_latency",
+    "postlogin",
+    "records",
+    "recorder",
+    "expire",
+    "logs",
+)
 
 
 def main() -> int:

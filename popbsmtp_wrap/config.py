@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from popbsmtp_wrap import values
 from popbsmtp_wrap.errors import ConfigError
+from popbsmtp_wrap.own_pattern import OwnPattern, own_patterns
 from popbsmtp_wrap.values import BadValueError, Network, Parse, dialect_of
 
 DEFAULT_PATH: Final = "/etc/popbsmtp/popbsmtp.toml"
@@ -134,6 +135,38 @@ class Postfix:
     password_file: str = _setting("", values.optional_absolute)
 
 
+_COURIER: Final = ("imap", "imap-ssl", "pop", "pop-ssl")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """[watch]; max_session in seconds, pattern holds the tables [[watch.pattern]]."""
+
+    files: tuple[str, ...] = _setting(
+        ("/var/log/mail.log",),
+        values.list_of(values.log_file, 'a list of log files such as ["/var/log/mail.log"]'),
+    )
+    servers: tuple[str, ...] = _setting(
+        (), values.list_of(values.server, 'a list of servers such as ["dovecot"]')
+    )
+    journal: bool = _setting(default=False, parse=values.boolean)
+    # The units of Debian's packages.
+    journal_units: tuple[tuple[str, tuple[str, ...]], ...] = _setting(
+        (
+            ("dovecot", ("dovecot.service",)),
+            ("courier", tuple(f"courier-{name}.service" for name in _COURIER)),
+            ("cyrus", ("cyrus-imapd.service",)),
+        ),
+        values.units,
+    )
+    state: str = _setting("/var/lib/popbsmtp/watch", values.absolute)
+    # A week: what is open for longer has lost its logout.
+    max_session: float = _setting(
+        12 * 3600.0, values.between(0, 7 * 86400, 'a duration from 0 to "168h"')
+    )
+    pattern: tuple[OwnPattern, ...] = _setting((), own_patterns)
+
+
 @dataclass(frozen=True)
 class Settings:
     """The whole configuration; grace in seconds."""
@@ -144,6 +177,7 @@ class Settings:
     wrapper: Wrapper = field(default_factory=Wrapper)
     recorder: Recorder = field(default_factory=Recorder)
     postfix: Postfix = field(default_factory=Postfix)
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def refresh(self) -> float:
@@ -159,6 +193,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "wrapper": Wrapper,
     "recorder": Recorder,
     "postfix": Postfix,
+    "watch": Watch,
 }
 
 

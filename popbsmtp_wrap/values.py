@@ -91,6 +91,29 @@ def service(value: Any) -> str:
     return value
 
 
+def log_file(value: Any) -> str:
+    return "-" if value == "-" else absolute(value, value)
+
+
+def server(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9-]{1,40}", value):
+        raise BadValueError('a server such as "dovecot"', value)
+    return value
+
+
+def units(value: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    what = 'units of servers such as { dovecot = ["dovecot.service"] }'
+    if not isinstance(value, dict):
+        raise BadValueError(what)
+    found = []
+    for name, names in value.items():
+        sound = isinstance(names, list) and all(isinstance(unit, str) for unit in names)
+        if not sound or not all(re.fullmatch(r"[A-Za-z0-9:_.@\\-]{1,255}", unit) for unit in names):
+            raise BadValueError(what, names)
+        found.append((server(name), tuple(names)))
+    return tuple(found)
+
+
 def mode(value: Any) -> int:
     if not isinstance(value, str) or not re.fullmatch(r"0?[0-7]{3}", value):
         raise BadValueError('a mode such as "0660"')

@@ -66,9 +66,9 @@ class Desk:
         self._probe_task: asyncio.Task[None] | None = None
 
     def submit(self, login: Login, answer: Answer) -> None:
-        """Have *login*, which happens now, recorded; *answer* hears of it once."""
+        """Have *login*, now as old as it says, recorded; *answer* hears of it once."""
         now = time.monotonic()
-        if self.memory.holds(login.address, now):
+        if self.memory.holds(login.address, now - login.age_s):
             self._hits.add(login.address)
             self._counts.outcomes["remembered"] += 1
             answer(None)
@@ -193,7 +193,7 @@ class Desk:
         self._in_flight = []
         self._counts.batch(len(batch))
         for entry in batch:
-            self.memory.add(entry.login.address, entry.since)
+            self.memory.add(entry.login.address, entry.moment)
             self._counts.outcomes["committed"] += len(entry.answers)
             entry.answer(None)
         self._go_up()
@@ -251,7 +251,7 @@ class Desk:
         if not entry.answers:
             return  # committed meanwhile
         if trouble is None:
-            self.memory.add(entry.login.address, entry.since)
+            self.memory.add(entry.login.address, entry.moment)
             self._counts.outcomes["spooled"] += len(entry.answers)
             if self.up:
                 self._drainable.set()
@@ -267,7 +267,9 @@ class Desk:
             self._waiting.setdefault(entry.login.address, kept)
             self._work.set()
         elif len(self._kept) < _MOST_KEPT or entry.login.address in self._kept:
-            self._kept[entry.login.address] = kept
+            before = self._kept.get(entry.login.address)
+            if before is None or before.moment <= kept.moment:
+                self._kept[entry.login.address] = kept
         else:
             self._counts.outcomes["lost"] += 1
 

@@ -12,7 +12,7 @@ from popbsmtp_wrap.recorder.connections import Connection
 from popbsmtp_wrap.recorder.entry import Answer
 from popbsmtp_wrap.recorder.log import Log
 from popbsmtp_wrap.sources import postlogin
-from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_request
+from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_aged_request
 
 WRAPPER: Final = "wrapper"
 
@@ -45,7 +45,7 @@ class WrapperDoor:
         if control.is_control(request):
             self._administer(connection, *control.parse(request))
             return
-        login = make_login(*parse_request(request))
+        login = make_login(*parse_aged_request(request))
 
         def answer(trouble: str | None) -> None:
             connection.send(format_answer("NO", trouble) if trouble else b"OK\n")

@@ -24,9 +24,15 @@ class Entry:
         self.since = since
         self.answers = [answer]
 
+    @property
+    def moment(self) -> float:
+        """When the login was, on the monotonic clock."""
+        return self.since - self.login.age_s
+
     def join(self, login: Login, since: float, answer: Answer) -> None:
-        """Take a later login of the same address along."""
-        self.login, self.since = login, since
+        """Take another login of the same address along; the later one counts."""
+        if since - login.age_s >= self.moment:
+            self.login, self.since = login, since
         self.answers.append(answer)
 
     def answer(self, trouble: str | None) -> None:

@@ -26,10 +26,13 @@ class Memory:
         if len(self._written) > self._most:
             del self._written[next(iter(self._written))]
 
-    def holds(self, address: str, now: float) -> bool:
-        """Tell whether *address* needs no writing at *now*."""
+    def holds(self, address: str, moment: float) -> bool:
+        """Tell whether a login of *address* at *moment* needs no writing.
+
+        So it is just after one that was written, and at any time before it.
+        """
         since = self._written.get(address)
-        return since is not None and now - since < self.refresh_s
+        return since is not None and moment - since < self.refresh_s
 
     def forget(self, address: str) -> None:
         """Have the next login of *address* written."""

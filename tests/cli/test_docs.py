@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from popbsmtp_wrap import __version__, config
+from popbsmtp_wrap.sources.logs.recogniser import server_names
 from tests.cli import commands_page
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,6 +26,29 @@ def test_the_page_of_the_configuration_shows_every_key_with_its_default():
             assert set(shown[section.name]) == {key.name for key in fields(default)}
         else:
             assert section.name in shown
+
+
+def test_the_page_of_logs_shows_what_match_prints(toolkit, tmp_path, monkeypatch):
+    page = (ROOT / "docs" / "logs.md").read_text()
+    shown = re.search(r"^```console\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1]
+    (_, log), *calls = re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", shown, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    Path("mail.log").write_text(log)
+    for call, printed in calls:
+        # The year and the zone are those of the day.
+        day = r"\d{4}-\d\d-\d\dT\d\d:"
+        out = toolkit(*call.split()[1:]).out
+        assert re.sub(day, "#", out) == re.sub(day, "#", printed)
+    own = re.search(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1]
+    assert [pattern.name for pattern in config.parse(tomllib.loads(own), "").watch.pattern] == [
+        "acme"
+    ]
+
+
+def test_the_page_of_logs_names_every_server():
+    page = (ROOT / "docs" / "logs.md").read_text()
+    for name in server_names():
+        assert f"`{name}`" in page
 
 
 def test_the_changelog_knows_this_version():

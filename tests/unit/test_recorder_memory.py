@@ -47,3 +47,15 @@ def test_only_so_many_are_remembered_and_the_one_written_first_goes():
     held = [last for last in range(1, 4) if memory.holds(f"198.51.100.{last}", 1003.0)]
     assert held == [1, 3]
     assert len(memory) == 2
+
+
+def test_what_was_before_a_remembered_login_needs_no_writing():
+    memory = Memory(REFRESH_S)
+    memory.add("198.51.100.7", 1000.0)
+    assert memory.holds("198.51.100.7", 400.0)
+
+
+def test_an_old_login_answers_no_later_one():
+    memory = Memory(REFRESH_S)
+    memory.add("198.51.100.7", 400.0)
+    assert not memory.holds("198.51.100.7", 1000.0)

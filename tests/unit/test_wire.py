@@ -8,6 +8,7 @@ from popbsmtp_wrap.wire import (
     LONGEST_LINE,
     format_answer,
     format_request,
+    parse_aged_request,
     parse_answer,
     parse_request,
 )
@@ -102,3 +103,31 @@ def test_answer_is_one_line_that_comes_back(word, text):
     assert b"\n" not in line[:-1]
     flat = " ".join(text.split()).encode("ascii", "backslashreplace").decode()
     assert parse_answer(line[:-1]) == (word, flat[: LONGEST_LINE - 2 - len(word)])
+
+
+@pytest.mark.parametrize("age_s", [0, 1, 1800, 999_999_999])
+def test_a_request_tells_how_old_its_login_is(age_s):
+    line = format_request("198.51.100.7", b"alice", b"imap", age_s)
+    assert parse_aged_request(line) == ("198.51.100.7", b"alice", b"imap", age_s)
+
+
+def test_a_request_with_an_age_looks_as_documented():
+    assert format_request("198.51.100.7", b"", b"", 90) == b"popbsmtp/1\t198.51.100.7\t\t\t90\n"
+    assert format_request("198.51.100.7", b"", b"", 0) == b"popbsmtp/1\t198.51.100.7\t\t\n"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        *(b"\t\n", b"\t-1\n", b"\t+1\n", b"\t1.5\n", b"\t1_0\n", b"\t 1\n", b"\t1000000000\n"),
+        *(b"\t1", b"\t1\t1\n", b"\t\xd9\xa3\n", b"\t1\n\n", b"\tmore\n"),
+    ],
+)
+def test_what_is_no_age_is_refused(end):
+    with pytest.raises(ValueError, match=r"no age|not a popbsmtp/1|no complete"):
+        parse_aged_request(b"popbsmtp/1\t198.51.100.7\ta\timap" + end)
+
+
+def test_the_wrappers_own_requests_have_no_age():
+    with pytest.raises(ValueError, match="not a popbsmtp/1 request"):
+        parse_request(b"popbsmtp/1\t198.51.100.7\ta\timap\t5\n")

@@ -1,0 +1,1 @@
+"""Logins from the lines that POP and IMAP servers log."""

@@ -1,0 +1,22 @@
+"""What a line of a log says."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["login", "logout", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A login, a logout or a failure.
+
+    The address is canonical, and "" for a failure. What the line does not say is "". The stamp is
+    the line's own time as it stands there; see times.moment().
+    """
+
+    kind: Kind
+    server: str
+    address: str
+    user: str
+    service: str
+    stamp: str

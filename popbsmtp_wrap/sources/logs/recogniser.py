@@ -1,0 +1,199 @@
+"""Lines in, logins out.
+
+A line is evidence that an outsider has partly written: all of it that is not known to be the
+server's own is distrusted. What is ambiguous does not count.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from popbsmtp_wrap.address import canonical_address, never_counts, printable
+from popbsmtp_wrap.log_header import Header, read_header, read_stamp
+from popbsmtp_wrap.own_pattern import OwnPattern
+from popbsmtp_wrap.sources.logs.event import Event
+from popbsmtp_wrap.sources.logs.memory import Memory
+from popbsmtp_wrap.sources.logs.pattern import Pattern, Server
+from popbsmtp_wrap.sources.logs.servers import SERVERS
+from popbsmtp_wrap.sources.logs.times import apart_s
+
+# No server writes more of a login; syslog cuts at 1024 (RFC 3164) to 8192 bytes (rsyslog).
+LONGEST_LINE: Final = 4096
+# popa3d gives a client 5 minutes to log in (AUTH_TIMEOUT in params.h), solid-pop3d 10.
+_TWO_LINES_S: Final = 600
+# Distinct tags of a log; a log of more has tags from outside.
+_MOST_TAGS: Final = 1000
+
+
+def server_names() -> list[str]:
+    """Return the names that Recogniser takes."""
+    return sorted({server.name for server in SERVERS})
+
+
+class _NoEventError(Exception):
+    """Why a line that looks like an event is none."""
+
+
+class Recogniser:
+    """Tells logins from other lines.
+
+    Lines of one log go in their order: some servers need two for a login. Not safe for threads.
+    """
+
+    def __init__(self, servers: Collection[str] = (), own: Sequence[OwnPattern] = ()) -> None:
+        """Take all servers when *servers* is empty. Raise ValueError for an unknown name."""
+        known = {*server_names(), *(pattern.name for pattern in own)}
+        if unknown := set(servers) - known:
+            raise ValueError(
+                f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+            )
+        chosen = [server for server in SERVERS if not servers or server.name in servers]
+        self._own = tuple(pattern for pattern in own if not servers or pattern.name in servers)
+        self._tagged = tuple(server for server in chosen if server.tag)
+        self._bare = tuple(server for server in chosen if not server.tag)
+        words = [word for server in chosen for word in server.words]
+        words += [word for pattern in self._own for word in pattern.words]
+        # The shortest first, as it makes others needless.
+        self._words: list[bytes] = []
+        for word in sorted(words, key=len):
+            if not any(other in word for other in self._words):
+                self._words.append(word)
+        self._by_tag: dict[bytes, tuple[Server, ...]] = {}
+        self._clients: Memory[tuple[str, str]] = Memory()
+        self._sessions: Memory[str] = Memory()
+
+    def recognise(self, line: bytes) -> Event | None:
+        """Return what *line*, without its end, says; None if it says nothing that counts."""
+        for word in self._words:
+            if word in line:
+                found = self.judge(line)
+                return None if isinstance(found, str) else found
+        return None
+
+    def explain(self, line: bytes) -> str:
+        """Return what *line* is, or why it does not count. Takes the place of recognise()."""
+        found = self.judge(line)
+        if isinstance(found, str):
+            return found
+        user = printable(found.user) if found.user else ""
+        parts = (found.kind, found.server, found.address, user, found.service)
+        return " ".join(part for part in parts if part)
+
+    def judge(self, line: bytes) -> Event | str:
+        """Return the event, or why there is none. Takes the place of recognise()."""
+        if len(line) > LONGEST_LINE:
+            return f"longer than {LONGEST_LINE} bytes"
+        # Zeros: what copytruncate leaves where the log was.
+        line = line.lstrip(b"\0").rstrip(b"\r\n \0")
+        header = read_header(line)
+        try:
+            return self._event(line, header) or self._why(line, header)
+        except _NoEventError as reason:
+            return str(reason)
+
+    def _event(self, line: bytes, header: Header | None) -> Event | None:
+        if header:
+            for server in self._servers(header.tag):
+                for pattern in server.patterns:
+                    if found := pattern.regex.match(line, header.end):
+                        return self._read(server.name, pattern, found, header)
+        stamp, start = read_stamp(line)
+        for server in self._bare:
+            for pattern in server.patterns:
+                if found := pattern.regex.match(line, start):
+                    bare = Header(stamp, b"", b"", b"", start, start)
+                    return self._read(server.name, pattern, found, bare)
+        for own in self._own:
+            if read := own.read(line):
+                kind, address, user, service, time = read
+                _client_only(address)
+                return Event(kind, own.name, address, user, service, time)
+        return None
+
+    def _servers(self, tag: bytes) -> tuple[Server, ...]:
+        servers = self._by_tag.get(tag)
+        if servers is None:
+            servers = tuple(s for s in self._tagged if s.tag and s.tag.fullmatch(tag))
+            if len(self._by_tag) < _MOST_TAGS:
+                self._by_tag[tag] = servers
+        return servers
+
+    def _read(self, server: str, pattern: Pattern, found: re.Match[bytes], header: Header) -> Event:
+        fields = found.groupdict(b"")
+        process = (server, header.host, header.pid)
+        if pattern.role == "failure":
+            self._clients.take(process)
+            address = ""
+        else:
+            for text in pattern.once:
+                if found.string.count(text) > 1:
+                    raise _NoEventError(
+                        f"{text.decode().strip()} stands in it twice:"
+                        " an outsider may have written one of them"
+                    )
+            address = self._address(pattern, fields, process, header)
+        user = _text(fields.get("user") or fields.get("bare", b""))
+        if user.lower() == "anonymous":
+            raise _NoEventError("an anonymous login")
+        if pattern.role == "login" and (session := fields.get("session")):
+            self._sessions.put((server, session), address)
+        kind = "login" if pattern.role == "connect" else pattern.role
+        service = _service(fields.get("service") or header.tag)
+        return Event(kind, server, address, user, service, header.stamp.decode("ascii"))
+
+    def _address(
+        self,
+        pattern: Pattern,
+        fields: dict[str, bytes],
+        process: tuple[str | bytes, ...],
+        header: Header,
+    ) -> str:
+        """Return the client's address: the line's own, or that of an earlier line."""
+        if text := fields.get("address") or fields.get("other"):
+            try:
+                address = canonical_address(text.decode("ascii"))
+            except ValueError as error:
+                raise _NoEventError(str(error)) from None
+            _client_only(address)
+            if pattern.role == "connect":
+                self._clients.put(process, (address, header.stamp.decode("ascii")))
+                raise _NoEventError("a connection; its login is another line")
+            return address
+        if pattern.role == "logout":
+            if known := self._sessions.take((process[0], fields.get("session", b""))):
+                return known
+            raise _NoEventError("the end of a session whose login was not seen")
+        client = self._clients.take(process) if header.pid else None
+        if not client:
+            raise _NoEventError("no line before it has the address of this process")
+        between_s = apart_s(client[1], header.stamp.decode("ascii"))
+        if between_s is None or between_s > _TWO_LINES_S:
+            raise _NoEventError("the line with the address of this process is too old")
+        return client[0]
+
+    def _why(self, line: bytes, header: Header | None) -> str:
+        if not header:
+            return "no program's name where one belongs"
+        name = printable(header.tag.decode("ascii"))
+        servers = self._servers(header.tag)
+        for server in servers:
+            for regex, reason in server.reasons:
+                if regex.match(line, header.end):
+                    return reason
+        if servers:
+            return f"{name} says nothing of a login here"
+        return f"{name} is none of the programs that are looked for"
+
+
+def _client_only(address: str) -> None:
+    if (kind := never_counts(address)) in {"unspecified", "multicast"}:
+        raise _NoEventError(f"{address} is {kind}, no client's address")
+
+
+def _service(text: bytes) -> str:
+    lower = text.lower()
+    return "imap" if b"imap" in lower else "pop3" if b"pop" in lower else ""
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")

@@ -1,0 +1,274 @@
+"""Dovecot 0.99 to 2.4."""
+
+from typing import Final
+
+from popbsmtp_wrap.sources.logs.pattern import (
+    ADDRESS,
+    Pattern,
+    Sample,
+    Server,
+    pattern,
+    reason,
+    tags,
+)
+
+_DOVECOT_SAMPLES: Final = (
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, mpid=9, TLS, session=<Ab+/1>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot[77]: pop3-login: Login: user=<bob@example.org>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob@example.org",
+    ),
+    Sample(
+        "<22>Jun  4 10:00:00 mx dovecot: pop3-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14T10:00:00.123456+02:00 mx dovecot: imap-login: Logged in: user=<bob>, "
+        "method=PLAIN, rip=2001:db8::7, lip=2001:db8::1, mpid=9, TLS, session=<a>",
+        "2001:db8::7",
+        "bob",
+    ),
+    Sample(
+        "<22>1 2026-06-14T10:00:00Z mx dovecot 77 - - imap-login: Logged in: user=<bob>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        '<22>1 2026-06-14T10:00:00Z mx dovecot - - [o@1 a="x] y"] imap-login: Login: '
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14T10:00:00+0200 mx dovecot[77]: imap-login: Login: user=<bob>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 imap-login: Info: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, mpid=9, secured, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14 10:00:00 imap-login: Info: Logged in: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "@4000000065a1b2c3075bcd15 pop3-login: Info: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "dovecot: Jun 14 10:00:00 Info: imap-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, secured",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "dovecot: 2026-06-14 10:00:00 Info: pop3-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample("Jun 14 10:00:00 mx imap-login: Login: bob [198.51.100.7]", "198.51.100.7", "bob"),
+    Sample(
+        "imap-login: Jun 14 10:00:00 Info: Login: bob [::ffff:198.51.100.7]", "198.51.100.7", "bob"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: rip=198.51.100.7, user=<bob>, "
+        "lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=bob, rip=198.51.100.7, TLS",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, session=<a>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1: Login"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Started proxying to remote host (0.050 secs): "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, TLS, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: proxy(bob): started proxying to "
+        "192.0.2.9:143: user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, TLS, TLSv1.3 with cipher "
+        "TLS_AES_256_GCM_SHA384 (256/256 bits)",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Aborted login (auth failed, 1 "
+        "attempts): user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login aborted: Logged out (auth failed) "
+        "(auth_failed): user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: managesieve-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot-managesieve-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: submission-login: Logged in: user=<bob>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<anonymous>, "
+        "method=ANONYMOUS, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob*root>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, "
+        "rip=198.51.100.7, lip=192.0.2.1, master_user=root"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, rip=198.51.100.7"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<x>, method=PLAIN, "
+        "rip=203.0.113.6, lip=192.0.2.1>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: auth: Info: sql(imap-login: Login: user=<x>, "
+        "method=PLAIN, rip=198.51.100.7, lip=192.0.2.1,203.0.113.9): unknown user"
+    ),
+)
+
+# The tag is the login process itself in a log of Dovecot's own. Where it is dovecot or another
+# instance_name, the message names the process: dovecot-managesieve-login does not count for itself.
+_ITSELF = r"(?:Info:[ ])?"
+_NAMED = rf"{_ITSELF}(?P<service>imap|pop3)-login(?:\[[0-9]{{1,10}}\])?:[ ](?:Info:[ ])?"
+# A proxy of 2.4 says the second after the server behind it has let the user in. That of 2.3 puts
+# the user's name in front of it, where it can look like more of the line.
+_SUCCESS = (
+    r"(?:(?:Login|Logged[ ]in)(?::|,|[ ]-)?"
+    r"|Started[ ]proxying[ ]to[ ]remote[ ]host(?:[ ]\([0-9.]{1,12}[ ]secs\))?:)[ ][(\[]?"
+    # A field, not "aborted".
+    r"(?=[a-z_]{2,20}=|TLS,|secured,)"
+)
+# login_log_format_elements: joined with ", ", empty ones left out. A name is closed by the one >
+# that it holds; * separates a master user (auth_master_user_separator).
+_USER = r"user=(?:<(?P<user>[^<>*]++)>|(?P<bare>[^<>*,= ]++))"
+_OTHER = (
+    r"(?!rip=|user=|method=(?i:anonymous)|master(?:_user)?=<?[^<>,])"
+    # A lone > closes the name of a user that looks like fields.
+    r"[^,<>]*+(?:<[^,<>]*+>)?+"
+)
+_BEFORE = rf"(?:{_OTHER},[ ])*?"
+_AFTER = rf"(?:,[ ]{_OTHER})"
+# A comma or a bracket has to follow, or the line may be cut in the middle of the address.
+_RIP = rf"rip=[<\[]?{ADDRESS}(?:[>\])]|(?=,[ ]))"
+_END = (
+    rf"(?:,[ ](?!session=<){_OTHER})*"
+    rf"(?:,[ ]session=<(?P<session>[^<>,]{{1,64}}+)>{_AFTER}*)?[)\]]?\Z"
+)
+# A line with two of one of these has a user whose name looks like fields.
+_ONCE = (" rip=", " method=", " lip=", " session=")
+
+# mail_log_prefix of 2.3 and newer; older ones do not name the session.
+_LOGOUT = pattern(
+    "logout",
+    r"(?P<service>imap|pop3)\((?P<user>[^()]++)\)<[0-9]{1,10}><(?P<session>[^<>]{1,64}+)>:[ ]"
+    r"(?:Info:[ ])?(?:Disconnected|Logged[ ]out|Connection[ ]closed|Server[ ]shutting[ ]down)",
+)
+_FAILURE = pattern(
+    "failure",
+    r"(?:(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ])?(?:Info:[ ])?"
+    r"(?:Aborted[ ]login|Login[ ]aborted|Disconnected|Maximum[ ]number[ ]of[ ]connections"
+    r"|Internal[ ]login[ ]failure|Auth[ ]process[ ]broken)\b",
+)
+
+
+def _patterns(process: str) -> tuple[Pattern, ...]:
+    """Return the patterns for messages that begin with *process*."""
+    message = process + _SUCCESS
+    return (
+        pattern("login", rf"{message}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
+        pattern("login", rf"{message}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
+        pattern("login", rf"{message}{_BEFORE}{_RIP}{_END}", *_ONCE),
+        # 0.99
+        pattern(
+            "login",
+            rf"{process}Login:[ ](?P<user>[^\s\[\]<>*]++)[ ]\[{ADDRESS}\]"
+            r"(?:,[ ](?:TLS|secured))?\Z",
+        ),
+        _LOGOUT,
+        _FAILURE,
+    )
+
+
+_PROCESS = rf"(?:{_NAMED}|{_ITSELF})"
+_ANY_LOGIN = rf"{_PROCESS}{_SUCCESS}"
+_REASONS = (
+    reason(r"(?:managesieve|submission|lmtp|imap-urlauth|sieve)\b", "no POP or IMAP login"),
+    reason(rf"{_ANY_LOGIN}.*[ ]rip=.*[ ]rip=", "rip= stands in it twice: ambiguous"),
+    reason(rf"{_ANY_LOGIN}.*method=(?i:anonymous)", "an anonymous login"),
+    reason(rf"{_ANY_LOGIN}(?:user=<[^>]*\*|.*master(?:_user)?=)", "a master user's login"),
+    reason(rf"{_ANY_LOGIN}user=<>", "a login without a user"),
+    reason(rf"{_ANY_LOGIN}user=<[^>]*[<>][^,]", "a user's name that looks like fields: ambiguous"),
+    reason(rf"{_ANY_LOGIN}.*rip=[0-9A-Fa-f:.]*\Z", "ends with the address: the line may be cut"),
+    reason(_ANY_LOGIN, "a login without one well-formed rip="),
+    # Cut short, a failure whose user's name holds the word would look the same.
+    reason(rf"{_PROCESS}(?:user|rip|method)=", "what happened does not stand before the fields"),
+    reason(rf"{_PROCESS}proxy\(", "a proxy's line with the user's name in front of the fields"),
+    reason(r"(?:imap|pop3)\(", "a session whose log line does not name its address"),
+)
+
+_WORDS = (b"imap", b"pop")
+
+DOVECOT: Final = Server(
+    "dovecot",
+    tags(r"dovecot[A-Za-z0-9_.-]{0,40}"),
+    _patterns(_NAMED),
+    _DOVECOT_SAMPLES,
+    _WORDS,
+    _REASONS,
+    "client_get_log_str() in src/login-common/client-common.c; mail_log_prefix",
+)
+DOVECOT_LOGIN: Final = Server(
+    "dovecot", tags(r"(?:imap|pop3)-login"), _patterns(_ITSELF), (), _WORDS, _REASONS
+)
+# The mail process in a log of Dovecot's own: imap(user)<pid><session>: is no tag.
+DOVECOT_OWN_LOG: Final = Server("dovecot", None, (_LOGOUT,), (), _WORDS)

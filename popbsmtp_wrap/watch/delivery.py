@@ -1,0 +1,135 @@
+"""Logins on their way to the recorder: several at once, again and again, or into its spool."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.errors import SpoolError
+from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.spool.stamp import Stamp
+from popbsmtp_wrap.spool.writing import put
+from popbsmtp_wrap.watch.log import Log
+from popbsmtp_wrap.watch.sighting import Sighting
+from popbsmtp_wrap.wire import LONGEST_LINE, format_request, parse_answer
+
+# The recorder commits up to 512 at once; so many fit well into its queue beside other logins.
+_AT_ONCE: Final = 64
+# The recorder commits or spools within a second or two.
+_ANSWER_S: Final = 10.0
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 2.0
+# A recorder that is restarted is back by then, see docs/recorder.md.
+_SPOOL_AFTER_S: Final = 3.0
+
+
+class Delivery:
+    """Hands logins to the recorder, and keeps each until it is safe."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self.settings = settings
+        # While it stops it cannot wait for a recorder that may come back.
+        self.stopping = False
+        self.delivered = 0
+        # How many logins are not safe yet.
+        self.under_way = 0
+        self._log = log
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._away_since: float | None = None
+        self._next_try = 0.0
+        self._pause_s = _FIRST_PAUSE_S
+
+    async def deliver(self, sightings: Iterable[Sighting]) -> None:
+        """Return when all of *sightings* are in the table or the spool, or older than grace.
+
+        Of several logins from one address the newest counts.
+        """
+        newest: dict[str, Sighting] = {}
+        for sighting in sightings:
+            before = newest.get(sighting.address)
+            if before is None or before.moment <= sighting.moment:
+                newest[sighting.address] = sighting
+        self.under_way += len(newest)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for sighting in newest.values():
+                    group.create_task(self._deliver(sighting))
+        finally:
+            self.under_way -= len(newest)
+
+    async def _deliver(self, sighting: Sighting) -> None:
+        async with self._places:
+            await self._persist(sighting)
+
+    async def _persist(self, sighting: Sighting) -> None:
+        began, pause_s = time.monotonic(), _FIRST_PAUSE_S
+        while True:
+            now = time.monotonic()
+            login = sighting.login(now)
+            if login.age_s > self.settings.grace:
+                return
+            if self._away_since is None or now >= self._next_try:
+                trouble = await self._ask(login)
+                if trouble is None:
+                    self._delivered()
+                    return
+                self._refused(trouble)
+            if self._may_spool(began) and await self._spool(sighting):
+                return
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _ask(self, login: Login) -> str | None:
+        """Return None when the recorder has taken *login*, else why not."""
+        # Nobody else tries meanwhile, if this is the one that tries.
+        self._next_try = time.monotonic() + self._pause_s
+        user, service = (text.encode("utf-8") for text in (login.user or "", login.service or ""))
+        request = format_request(login.address, user, service, login.age_s)
+        loop = asyncio.get_running_loop()
+        answer = b""
+        try:
+            with socket.socket(socket.AF_UNIX) as peer:
+                peer.setblocking(False)
+                async with asyncio.timeout(_ANSWER_S):
+                    await loop.sock_connect(peer, self.settings.recorder.socket)
+                    await loop.sock_sendall(peer, request)
+                    while not answer.endswith(b"\n") and len(answer) < LONGEST_LINE:
+                        if not (data := await loop.sock_recv(peer, LONGEST_LINE)):
+                            break
+                        answer += data
+        except TimeoutError:
+            return f"no answer within {_ANSWER_S:g} s"
+        except OSError as error:
+            return error.strerror or str(error)
+        word, text = parse_answer(answer.rstrip(b"\n"))
+        return None if word == "OK" else text or "it closed the connection"
+
+    def _delivered(self) -> None:
+        self.delivered += 1
+        if self._away_since is not None:
+            self._log.event("recorder_back", away_s=time.monotonic() - self._away_since)
+        self._away_since, self._pause_s = None, _FIRST_PAUSE_S
+
+    def _refused(self, trouble: str) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self._log.event("recorder_away", socket=self.settings.recorder.socket, error=trouble)
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+    def _may_spool(self, began: float) -> bool:
+        since = began if self._away_since is None else min(began, self._away_since)
+        return self.stopping or time.monotonic() - since > _SPOOL_AFTER_S
+
+    async def _spool(self, sighting: Sighting) -> bool:
+        """Tell whether the login is safe in the recorder's spool."""
+        recorder = self.settings.recorder
+        stamp, login = Stamp.now(), sighting.login(time.monotonic())
+        try:
+            await asyncio.to_thread(put, recorder.spool, recorder.spool_size, login, stamp)
+        except SpoolError as error:
+            self._log.event("spool_failed", error=error)
+            return False
+        self._log.event("spooled", address=login.address)
+        return True

@@ -1,0 +1,102 @@
+"""--reprocess: a whole log as if it happened again, each line at its own time."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, Final
+
+from popbsmtp_wrap.networks import why_ignored
+from popbsmtp_wrap.sources.logs.event import Event
+from popbsmtp_wrap.sources.logs.growing import Lines
+from popbsmtp_wrap.sources.logs.recogniser import Recogniser
+from popbsmtp_wrap.sources.logs.times import moment
+from popbsmtp_wrap.values import Network
+from popbsmtp_wrap.watch.sighting import Sighting
+
+_PIECE: Final = 1 << 18
+# Beyond it the address that logged in first is forgotten: it would have expired.
+MOST_ADDRESSES: Final = 200_000
+
+
+@dataclass
+class Replay:
+    """What a log holds; the clock is the time of the line that was read last."""
+
+    grace_s: int
+    networks: list[Network]
+    lines: int = 0
+    logins: int = 0
+    ignored: int = 0
+    without_time: int = 0
+    now: float | None = None
+    _open: dict[str, tuple[float, Event]] = field(default_factory=dict)
+    _why_ignored: dict[str, bool] = field(default_factory=dict)
+
+    def read(
+        self,
+        recogniser: Recogniser,
+        lines: Iterable[bytes],
+        clock: float,
+        show: Callable[[float, Event], None] | None = None,
+    ) -> None:
+        """Take *lines*; *clock* is the time now, for stamps without a year. *show* hears logins."""
+        recognise = recogniser.recognise
+        for line in lines:
+            self.lines += 1
+            event = recognise(line)
+            if event is None or event.kind != "login":
+                continue
+            if self._is_ignored(event.address):
+                self.ignored += 1
+                continue
+            when = moment(event.stamp, clock) if event.stamp else None
+            if when is None:
+                self.without_time += 1
+                continue
+            self.logins += 1
+            self.now = when if self.now is None else max(self.now, when)
+            self._open.pop(event.address, None)
+            self._open[event.address] = when, event
+            if len(self._open) > MOST_ADDRESSES:
+                del self._open[next(iter(self._open))]
+            if show:
+                show(when, event)
+
+    def open(self, monotonic: float) -> list[Sighting]:
+        """Return who may relay at the time of the last login, as if that were *monotonic*."""
+        now = self.now or 0.0
+        return [
+            Sighting(address, event.user or None, event.service or None, monotonic - (now - when))
+            for address, (when, event) in self._open.items()
+            if now - when <= self.grace_s
+        ]
+
+    def _is_ignored(self, address: str) -> bool:
+        known = self._why_ignored.get(address)
+        if known is None:
+            known = why_ignored(address, self.networks) is not None
+            if len(self._why_ignored) < MOST_ADDRESSES:
+                self._why_ignored[address] = known
+        return known
+
+
+def pieces(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[list[bytes]]:
+    """Yield the lines of a whole file, piece by piece; *progress* hears how many bytes each had."""
+    lines = Lines()
+    while data := os.read(file.fileno(), _PIECE):
+        yield lines.feed(data)
+        progress(len(data))
+
+
+def replay(
+    replayed: Replay,
+    recogniser: Recogniser,
+    file: BinaryIO,
+    progress: Callable[[int], None],
+    show: Callable[[float, Event], None] | None = None,
+) -> None:
+    """Have *replayed* take all of *file*."""
+    clock = time.time()
+    for lines in pieces(file, progress):
+        replayed.read(recogniser, lines, clock, show)

@@ -1,0 +1,262 @@
+"""popbsmtp watch: the resident process, from its start to its end."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import replace
+from typing import Any, Final
+
+from popbsmtp_wrap import __version__
+from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.networks import ignored_networks
+from popbsmtp_wrap.recorder import systemd
+from popbsmtp_wrap.sources.logs.follow import INTERVAL_S, Followed
+from popbsmtp_wrap.sources.logs.state import Positions, State
+from popbsmtp_wrap.watch import journal
+from popbsmtp_wrap.watch.delivery import Delivery
+from popbsmtp_wrap.watch.judge import Judge, Source
+from popbsmtp_wrap.watch.log import Log
+from popbsmtp_wrap.watch.stream import Stream
+
+STANDARD_INPUT: Final = "-"
+JOURNAL: Final = "journal"
+# How often what is done with goes to disk; after a crash as much is read again.
+_SAVE_S: Final = 1.0
+# Three times within the shortest grace that somebody would choose.
+_RENEW_S: Final = 5.0
+# What is under way at the end gets so long.
+_STOPPING_S: Final = 5.0
+_END_LOOK_S: Final = 0.02
+# journalctl ends with the journal's rotation on some machines, and where it is not there.
+_JOURNAL_PAUSE_S: Final = 2.0
+# After an error that nobody has thought of.
+_AGAIN_S: Final = 1.0
+# Nobody waits, and main.cf may just have been changed, see ignored_networks().
+_POSTCONF_S: Final = 10.0
+
+
+class Service:
+    """The watcher between its start and its end."""
+
+    def __init__(self, load: Callable[[], Settings], log: Log, state: State | None) -> None:
+        """*load* gives the settings, again after SIGHUP. Without *state* nothing is recorded.
+
+        Raise ConfigError.
+        """
+        self._load = load
+        self._settings = load()
+        self._log = log
+        self._state = state
+        self._delivery = Delivery(self._settings, log)
+        self._judge = Judge(self._settings, log, record=state is not None)
+        self._followed: dict[str, Followed] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._saved: Positions | None = None
+
+    async def watch(self, started: Callable[[], None]) -> None:
+        """Watch until told to stop, or until the standard input ends where it is all there is.
+
+        *started* is called once it does.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.set_exception_handler(self._unexpected)
+        self._judge.networks = await self._networks(self._settings)
+        self._positions = self._state.load() if self._state else Positions()
+        self._follow()
+        jobs = [self._reloading, self._renewing, self._saving, self._watchdog]
+        tasks = [asyncio.create_task(job()) for job in jobs]
+        self._log.event(
+            "started", version=__version__, pid=os.getpid(), files=",".join(self._tasks)
+        )
+        started()
+        systemd.notify("READY=1", f"STATUS=following {' '.join(self._tasks)}")
+        await self._stop.wait()
+        systemd.notify("STOPPING=1")
+        for task in tasks:
+            task.cancel()
+        await self._end()
+
+    def _follow(self) -> None:
+        """Follow the files that the settings name, and no others."""
+        watch = self._settings.watch
+        wanted = (*watch.files, JOURNAL) if watch.journal else watch.files
+        for path in set(self._tasks) - set(wanted):
+            self._tasks.pop(path).cancel()
+            if path in self._followed:
+                self._followed.pop(path).close()
+        for path in wanted:
+            if path not in self._tasks:
+                self._tasks[path] = asyncio.create_task(self._job(path))
+
+    def _job(self, path: str) -> Coroutine[Any, Any, None]:
+        if path == JOURNAL:
+            return self._follow_journal()
+        return self._read_stream() if path == STANDARD_INPUT else self._follow_file(path)
+
+    async def _follow_file(self, path: str) -> None:
+        source = self._judge.source(path)
+        while not self._stop.is_set():
+            places = self._positions.files.get(path)
+            recent = time.time() - self._settings.grace
+            since = recent if places is None else max(recent, self._positions.saved - _SAVE_S)
+            followed = Followed(path, places, since)
+            self._followed[path] = followed
+            try:
+                await self._follow_through(path, followed, source)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the file is read on
+                self._log.event("unexpected", file=path, error=repr(error))
+                self._positions.files[path] = followed.places
+                self._positions.saved = 0.0
+                followed.close()
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _follow_through(self, path: str, followed: Followed, source: Source) -> None:
+        trouble = None
+        while not self._stop.is_set():
+            for piece in followed.look():
+                sightings = source.read(piece.lines, piece.live_since)
+                if sightings:
+                    await self._delivery.deliver(sightings)
+                piece.done()
+                if self._stop.is_set():
+                    return
+                # A backlog holds up neither the other files nor signals.
+                await asyncio.sleep(0)
+            while followed.lost:
+                self._log.event("lines_missed", file=path, error=followed.lost.pop())
+            if followed.trouble != trouble:
+                trouble = followed.trouble
+                self._log.event("no_file" if trouble else "file_back", file=path, error=trouble)
+            await asyncio.sleep(INTERVAL_S)
+
+    async def _read_stream(self) -> None:
+        stream, source = Stream(0), self._judge.source(STANDARD_INPUT)
+        try:
+            async for lines, live_since in stream.pieces():
+                if sightings := source.read(lines, live_since):
+                    await self._delivery.deliver(sightings)
+        except OSError as error:
+            self._log.event("no_file", file=STANDARD_INPUT, error=error.strerror)
+        self._log.event("end_of_input")
+        if set(self._tasks) == {STANDARD_INPUT}:
+            self._stop.set()
+
+    async def _follow_journal(self) -> None:
+        sources = {
+            unit: self._judge.source(JOURNAL, (server,))
+            for server, units in self._settings.watch.journal_units
+            for unit in units
+        }
+        follow = False
+        while not self._stop.is_set():
+            since = time.time() - self._settings.grace
+            words = journal.command(sources, self._positions.journal, since, follow=follow)
+            error: str | None = None
+            try:
+                async for entries in journal.entries(words):
+                    found = []
+                    for entry in entries:
+                        if source := sources.get(entry.unit):
+                            found += source.read([entry.line], None)
+                    await self._delivery.deliver(found)
+                    self._positions.journal = entries[-1].cursor
+            except Exception as trouble:  # noqa: BLE001 - whatever it is, the journal is read on
+                error = getattr(trouble, "strerror", None) or repr(trouble)
+            if (follow or error) and not self._stop.is_set():
+                self._log.event("no_journal", error=error or "journalctl has ended")
+                await asyncio.sleep(_JOURNAL_PAUSE_S)
+            # What was logged before the machine's last start comes first, and by itself.
+            follow = not follow
+
+    async def _renewing(self) -> None:
+        """Record the clients of open sessions again, three times within grace."""
+        while True:
+            every_s = self._settings.grace / 3
+            await asyncio.sleep(min(_RENEW_S, every_s / 2))
+            if due := self._judge.due(every_s):
+                self._log.event("renewed", addresses=len(due), open=len(self._judge.sessions))
+                await self._delivery.deliver(due)
+
+    async def _reloading(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            systemd.reloading()
+            self._log.reopen()
+            try:
+                settings = self._load()
+                networks = await self._networks(settings)
+                self._judge.adopt(settings)
+            except PopbsmtpError as error:
+                self._log.event("reload_failed", error=error)
+            else:
+                if settings.watch.state != self._settings.watch.state:
+                    self._log.event("restart_needed", key="watch.state")
+                self._settings = self._delivery.settings = settings
+                self._judge.networks = networks
+                self._follow()
+                self._log.event("reloaded", files=",".join(self._tasks))
+            systemd.notify("READY=1")
+
+    async def _networks(self, settings: Settings) -> Collection[Any]:
+        return await asyncio.to_thread(ignored_networks, settings.ignore, _POSTCONF_S)
+
+    async def _saving(self) -> None:
+        while True:
+            await asyncio.sleep(_SAVE_S)
+            self._save()
+
+    def _save(self) -> None:
+        if self._state is None:
+            return
+        files = {path: followed.places for path, followed in self._followed.items()}
+        # A file that is not there now goes on where it was, should it come back.
+        kept = {
+            path: places for path, places in self._positions.files.items() if path in self._tasks
+        }
+        files = kept | {path: places for path, places in files.items() if places}
+        positions = Positions(files, self._positions.journal)
+        if positions == self._saved:
+            return
+        try:
+            self._state.save(positions)
+        except OSError as error:
+            self._log.event("position_not_saved", error=error.strerror)
+        else:
+            self._saved = replace(positions)
+
+    async def _watchdog(self) -> None:
+        """Tell the service manager that the loop turns."""
+        limit_s = systemd.watchdog_s()
+        while limit_s is not None:
+            systemd.notify("WATCHDOG=1")
+            await asyncio.sleep(limit_s / 3)
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self._log.event("unexpected", what=context["message"], error=error and repr(error))
+
+    async def _end(self) -> None:
+        """Finish what is under way, within _STOPPING_S, and keep how far it came."""
+        self._delivery.stopping = True
+        deadline = time.monotonic() + _STOPPING_S
+        files = [self._tasks[path] for path in self._followed]
+        while time.monotonic() < deadline:
+            if not self._delivery.under_way and all(task.done() for task in files):
+                break
+            await asyncio.sleep(_END_LOOK_S)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        self._save()
+        for followed in self._followed.values():
+            followed.close()
+        self._log.event("stopped", logins=self._delivery.delivered)

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from popbsmtp_wrap.sources.logs.event import Event
+from popbsmtp_wrap.sources.logs.recogniser import Recogniser
+from popbsmtp_wrap.sources.logs.servers import SERVERS
+
+# Tab-separated: server, version, address and user or "-", source, line.
+REAL = Path(__file__).resolve().parents[3] / "shared" / "loglines.tsv"
+
+
+def proved(recogniser, line):
+    event = recogniser.judge(line)
+    is_login = isinstance(event, Event) and event.kind == "login"
+    return (event.address, event.user) if is_login else ("", "")
+
+
+@pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.name)
+def test_each_sample_proves_what_stands_beside_it(server):
+    recogniser = Recogniser()
+    for sample in server.samples:
+        line = sample.line.encode()
+        assert proved(recogniser, line) == (sample.address, sample.user), sample.line
+
+
+def test_real_lines_prove_what_stands_beside_them():
+    """Where the collection of real lines is not beside the repository, the samples stand for it."""
+    recogniser = Recogniser()
+    for row in REAL.read_bytes().split(b"\n")[1:] if REAL.exists() else ():
+        if row:
+            _, _, address, user, _, line = row.split(b"\t", 5)
+            expected = tuple("" if text == b"-" else text.decode() for text in (address, user))
+            assert proved(recogniser, line) == expected, line

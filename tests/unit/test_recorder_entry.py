@@ -1,0 +1,24 @@
+"""Logins of one address that wait together."""
+
+import pytest
+
+from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.recorder.entry import Entry
+
+
+def login(user, age_s):
+    return Login("198.51.100.7", user, "imap", age_s)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "since", "user"),
+    [(0, 1001.0, "bob"), (60, 1001.0, "alice"), (1, 1001.0, "bob"), (2, 1001.0, "alice")],
+)
+def test_of_two_logins_the_later_one_counts(age_s, since, user):
+    heard = []
+    entry = Entry(login("alice", 0), 1000.0, heard.append)
+    entry.join(login("bob", age_s), since, heard.append)
+    assert entry.login.user == user
+    assert entry.moment == (1000.0 if user == "alice" else since - age_s)
+    entry.answer(None)
+    assert heard == [None, None]
