@@ -13,8 +13,13 @@ TRUE = ("198.51.100.7", "2001:db8::7")
 FORGED = b"203.0.113.6"
 LINES = [sample.line.encode() for server in SERVERS for sample in server.samples]
 HONEST = [line for line in LINES if FORGED not in line]
+# Those with the address in them: where it stands in an earlier line, an account whose name ends
+# like the other kind of line cannot be told from it.
 LOGINS = [
-    sample for server in SERVERS for sample in server.samples if sample.address and sample.user
+    sample
+    for server in SERVERS
+    for sample in server.samples
+    if sample.user and sample.address and sample.address in sample.line
 ]
 # What stands in the lines of a success, with an address that is not the client's.
 FIELDS = [

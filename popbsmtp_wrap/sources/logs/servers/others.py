@@ -183,7 +183,7 @@ APPLE: Final = Server(
     "AppleMailServer.IMAP.log; pop-before-smtp-conf.pl",
 )
 # What stands before ua= Zimbra writes; ua= is the client's own text. oip is the client behind
-# Zimbra's proxy.
+# Zimbra's proxy; without one there is no via either.
 ZIMBRA: Final = Server(
     "zimbra",
     None,
@@ -193,7 +193,7 @@ ZIMBRA: Final = Server(
             r"INFO[ ]{1,2}\[(?:Imap|Pop3)[A-Za-z]{0,20}-[0-9]{1,9}\][ ]"
             r"\[(?:name=(?P<name>[^;\[\]]{1,255}+);)?(?:mid=[0-9]{1,12};)?"
             rf"(?:ip=[0-9A-Fa-f:.]{{2,45}}+;oip={ADDRESS};|ip=(?P<other>[0-9A-Fa-f:.]{{2,45}}+);"
-            r"(?!.*oip=))(?P<rest>[^\[\]]{0,400}+)\][ ](?P<service>imap|pop)[ ]-[ ]user[ ]"
+            r"(?!.*(?:ip|via)=))(?P<rest>[^\[\]]{0,400}+)\][ ](?P<service>imap|pop)[ ]-[ ]user[ ]"
             r"(?P<user>[^\s\[\]]{1,255}+)[ ]authenticated,[ ]mechanism=[A-Z0-9-]{5,20}"
             r"(?:[ ]\[TLS\])?\Z",
             "oip=",
