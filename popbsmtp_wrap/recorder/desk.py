@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -31,11 +32,8 @@ _VERIFY_S: Final = 1.0
 _MOST_VERIFIED: Final = 1000
 # Recording processes spool as well, while there is no recorder.
 _LOOK_S: Final = 5.0
-# Logins that neither the database nor the spool takes; about 1 kB each.
-_MOST_KEPT: Final = 10_000
-# Logins that wait for either of them, about 1 kB each: more than connections, as who has sent a
-# request may hang up at once.
-_MOST_UNANSWERED: Final = 10_000
+# Logins that wait, or that neither database nor spool takes; 1 kB each. Who has asked may hang up.
+_MOST_WAITING: Final = 10_000
 
 
 class Desk:
@@ -61,8 +59,8 @@ class Desk:
         self._draining = Draining(spooling, self._commit, log)
         self._work = asyncio.Event()
         self._drainable = asyncio.Event()
-        jobs = (self._write, self._drain, self._look, self._verify)
-        self._tasks = [asyncio.create_task(job()) for job in jobs]
+        jobs = (self._write(), self._drain(), self._look(), self._verify())
+        self._tasks = [asyncio.create_task(job) for job in jobs]
         self._probe_task: asyncio.Task[None] | None = None
 
     def submit(self, login: Login, answer: Answer) -> None:
@@ -73,7 +71,7 @@ class Desk:
             self._counts.outcomes["remembered"] += 1
             answer(None)
             return
-        if self._unanswered >= _MOST_UNANSWERED:
+        if self._unanswered >= _MOST_WAITING:
             self._counts.outcomes["refused"] += 1
             self._log.event("login_refused", waiting=self._unanswered)
             answer(f"{self._unanswered} logins wait already")
@@ -97,15 +95,14 @@ class Desk:
     async def adopt(self, settings: Settings, database: Database) -> None:
         """Go on with other settings and *database*; close the one before."""
         old, self._database = self._database, database
-        self._patience_s = patience_s(settings)
-        self._pause_s = _FIRST_PAUSE_S
+        self._patience_s, self._pause_s = patience_s(settings), _FIRST_PAUSE_S
         self.memory.refresh_s = settings.refresh
         self.memory.clear()
         await old.close()
 
     def depth(self) -> int:
         """Return how many addresses wait for a commit."""
-        return len(self._waiting) + len(self._in_flight) + len(self._kept)
+        return sum(map(len, (self._waiting, self._in_flight, self._kept)))
 
     async def revoke(self, addresses: Collection[str] | None) -> None:
         """Forget *addresses*, None for all, once their logins so far are in the table.
@@ -136,14 +133,11 @@ class Desk:
                 await self._settled()
         except TimeoutError:
             self._go_down("the recorder stops before it answers")
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(patience_s / 2):
                     await self._spooling.settled()
-            except TimeoutError:
-                pass
-        for task in [*self._tasks, self._probe_task]:
-            if task is not None:
-                task.cancel()
+        for task in filter(None, [*self._tasks, self._probe_task]):
+            task.cancel()
         # Somebody was told that these are not safe, or will be when his connection ends.
         unsafe = [entry for entry in (*self._waiting.values(), *self._in_flight) if entry.answers]
         self._log.event("stopped", lost=len(unsafe) + len(self._kept))
@@ -200,9 +194,8 @@ class Desk:
 
     def _too_slow(self) -> None:
         """Spool what waits for a commit that takes too long; it may come all the same."""
-        batch = self._in_flight
         self._go_down(f"no commit within {self._patience_s:g} s")
-        self._spool(batch)
+        self._spool(self._in_flight)
 
     def _go_down(self, trouble: str) -> None:
         self.trouble = trouble
@@ -222,9 +215,8 @@ class Desk:
         if self._probe_task is not None:
             self._probe_task.cancel()
             self._probe_task = None
-        kept, self._kept = self._kept, {}
-        for entry in kept.values():
-            self._waiting.setdefault(entry.login.address, entry)
+        self._waiting = self._kept | self._waiting
+        self._kept = {}
         self._work.set()
         self._drainable.set()
 
@@ -266,7 +258,7 @@ class Desk:
         if self.up:
             self._waiting.setdefault(entry.login.address, kept)
             self._work.set()
-        elif len(self._kept) < _MOST_KEPT or entry.login.address in self._kept:
+        elif len(self._kept) < _MOST_WAITING or entry.login.address in self._kept:
             before = self._kept.get(entry.login.address)
             if before is None or before.moment <= kept.moment:
                 self._kept[entry.login.address] = kept
