@@ -486,7 +486,7 @@ def test_directory_of_the_sockets_is_made_where_it_is_missing():
 
 
 def test_the_page_explains_every_event_and_no_other():
-    package = REPOSITORY / "popbsmtp_wrap"
+    package = REPOSITORY / "popbsmtp_wrap" / "recorder"
     logged = {
         name
         for path in package.rglob("*.py")
