@@ -37,6 +37,8 @@ _PROGRAMS = {
     "postfix-sqlite": "/usr/lib/postfix/postfix-sqlite.so",
     "dovecot-imapd": "/usr/lib/dovecot/imap",
     "dovecot-pop3d": "/usr/lib/dovecot/pop3",
+    "dovecot-pgsql": "/usr/lib/dovecot/modules/dict/libdriver_pgsql.so",
+    "dovecot-mysql": "/usr/lib/dovecot/modules/dict/libdriver_mysql.so",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "mariadb-server": "/usr/bin/mariadb-install-db",
     "systemd": "/lib/systemd/systemd",
