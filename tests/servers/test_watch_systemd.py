@@ -66,9 +66,10 @@ def test_a_login_counts_from_a_log_and_from_the_unit_of_its_server(machine):
 
 
 def test_the_unit_reloads_and_ends_well(machine):
-    machine.run(
-        "systemctl reload popbsmtp-watch.service && systemctl restart popbsmtp-watch.service"
-    )
+    log = "journalctl --quiet -o cat _SYSTEMD_UNIT=popbsmtp-watch.service"
+    machine.run("systemctl reload popbsmtp-watch.service")
+    wait_until(lambda: "event=reloaded" in machine.run(log), PATIENCE_S, "the reload")
+    machine.run("systemctl restart popbsmtp-watch.service")
     shown = machine.run(
         "systemctl stop popbsmtp-watch.service\n"
         "systemctl show --property=Result,ExecMainStatus popbsmtp-watch.service\n"
