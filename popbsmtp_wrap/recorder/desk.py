@@ -158,9 +158,13 @@ class Desk:
                 self._work.clear()
                 continue
             batch = self._take()
+            seen = [Seen(entry.login, entry.since) for entry in batch]
+            if self._database.write_at_once(seen):
+                self._committed(batch)
+                continue
             slow = loop.call_later(self._patience_s, self._too_slow)
             try:
-                await self._commit([Seen(entry.login, entry.since) for entry in batch])
+                await self._commit(seen)
             except PopbsmtpError as error:
                 self._in_flight = []
                 self._go_down(str(error))

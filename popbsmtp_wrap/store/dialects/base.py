@@ -118,7 +118,7 @@ class Dialect:
     def lock_setup(self, connection: Connection) -> None:
         """Keep another init out, where two could see each other's half-made table."""
 
-    def begin_write(self, connection: Connection) -> None:
+    def begin_write(self, execute: Callable[[str], object]) -> None:
         """Wait for other writers now, where a statement would wait before it reads the clock."""
 
     def begin_expire(self, connection: Connection) -> None:
