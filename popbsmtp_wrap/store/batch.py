@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -78,7 +79,7 @@ class BatchWriter:
             if not self._session.limit(limit_s):
                 return False
             with closing(driver.cursor()) as cursor:
-                self._execute(cursor.execute, batch)
+                self._execute(partial(self._session.execute, cursor), batch)
             if not self.store.autocommit:
                 driver.commit()
         except Exception:  # noqa: BLE001 - write() meets it again, and says what it is

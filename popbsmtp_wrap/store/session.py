@@ -1,5 +1,6 @@
 """The connection that a resident writer keeps."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,9 @@ class Session:
         self._store = store
         self._connection: Connection | None = None
         self._limit_s = store.answer_s
+        # Behind a pooler there may be those of other processes, of other tables, on one connection.
+        self._name = f"popbsmtp_{secrets.token_hex(4)}"
+        self._prepared: dict[str, str] = {}
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -25,6 +29,7 @@ class Session:
         if self._connection is None:
             self._connection = self._store.engine.connect()
             self._limit_s = self._store.answer_s
+            self._prepared.clear()
         try:
             self.limit(self._store.answer_s)
             # Neither taken from the pool nor given back each time: PyMySQL would ask the server for
@@ -55,6 +60,17 @@ class Session:
             return False
         self._limit_s = limit_s
         return True
+
+    def execute(self, cursor: Any, text: str, values: Any = None) -> None:
+        """Execute the driver's *text*, prepared where that is faster, by its *cursor*."""
+        statement = self._prepared.get(text)
+        if statement is None:
+            name = f"{self._name}_{len(self._prepared)}"
+            prepare, statement = self._store.dialect.prepared(name, text) or (None, text)
+            if prepare:
+                cursor.execute(prepare)
+            self._prepared[text] = statement
+        cursor.execute(statement, values or ())
 
     def close(self) -> None:
         """Close the connection without another question to the server."""

@@ -121,6 +121,13 @@ class Dialect:
     def begin_write(self, execute: Callable[[str], object]) -> None:
         """Wait for other writers now, where a statement would wait before it reads the clock."""
 
+    def prepared(self, name: str, text: str) -> tuple[str, str] | None:
+        """Return what makes the driver's *text* a prepared statement, and what executes that.
+
+        None where the text itself is as good. The values are the same.
+        """
+        return None
+
     def begin_expire(self, connection: Connection) -> None:
         """Let a crash undo this transaction: what expire deletes is still old the next time."""
 
