@@ -39,7 +39,7 @@ class Database:
     def write_at_once(self, batch: Sequence[Seen]) -> bool:
         """Commit *batch* without a wait to speak of; False when write() has to do it."""
         began = time.monotonic()
-        if self._thread.is_busy or len(batch) > _FEW or began < self._slow_until:
+        if not 0 < len(batch) <= _FEW or self._thread.is_busy or began < self._slow_until:
             return False
         done = self._writer.write_at_once(batch, _AT_ONCE_S)
         ended = time.monotonic()
