@@ -1,5 +1,6 @@
 """The database as the event loop sees it: one connection that stays, and a thread to wait in."""
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -30,7 +31,9 @@ class Database:
         store = open_store(settings.database, stay_connected=True, autocommit=True)
         self._writer = BatchWriter(store)
         self._thread = Worker("database", StoreUnavailableError)
-        self._slow_until = 0.0
+        # A file server that hangs must not hang the event loop.
+        bounded = store.dialect.has_bounded_waits(settings.database)
+        self._slow_until = 0.0 if bounded else math.inf
 
     def batch_size(self, waiting: int) -> int:
         """Return how many of *waiting* addresses go into one statement and commit."""

@@ -121,6 +121,10 @@ class Dialect:
     def begin_write(self, execute: Callable[[str], object]) -> None:
         """Wait for other writers now, where a statement would wait before it reads the clock."""
 
+    def has_bounded_waits(self, database: Database) -> bool:
+        """Tell whether nothing but the time-outs of store/waiting.py decides how long it takes."""
+        return True
+
     def prepared(self, name: str, text: str) -> tuple[str, str] | None:
         """Return what makes the driver's *text* a prepared statement, and what executes that.
 

@@ -14,6 +14,7 @@ from sqlalchemy.sql.elements import quoted_name
 from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.errors import RefusedError, SchemaError, StoreUnavailableError
 from popbsmtp_wrap.store.dialects.base import NO_TABLE, Dialect, Trouble
+from popbsmtp_wrap.store.disks import is_on_local_disk
 from popbsmtp_wrap.store.files import path_of
 
 
@@ -85,6 +86,9 @@ class SQLite(Dialect):
     def lock_setup(self, connection: Connection) -> None:
         # Python's sqlite3 begins no transaction for data definition.
         self.begin_write(connection.exec_driver_sql)
+
+    def has_bounded_waits(self, database: Database) -> bool:
+        return is_on_local_disk(path_of(database))
 
     def begin_write(self, execute: Callable[[str], object]) -> None:
         execute("BEGIN IMMEDIATE")
