@@ -29,7 +29,11 @@ class Pattern:
 
 
 def pattern(role: Role, head: str, rest: str, *once: str) -> Pattern:
-    """Return the Pattern of *head* and *rest*, in verbose syntax, so that a blank is [ ]."""
+    """Return the Pattern of *head* and *rest*, in verbose syntax, so that a blank is [ ].
+
+    Groups are made to give nothing back by (?>...), not by +: CPython's possessive repetition of a
+    group forgets where it began (python/cpython#106052, mended in 3.11.5).
+    """
     regex = verbose(f"(?:{head}){rest}")
     return Pattern(role, head.encode("ascii"), regex, tuple(text.encode("ascii") for text in once))
 

@@ -195,7 +195,7 @@ _USER = r"user=(?:<(?P<user>[^<>*]++)>|(?P<bare>[^<>*,= ]++))"
 _OTHER = (
     r"(?!rip=|user=|method=(?i:anonymous)|master(?:_user)?=<?[^<>,])"
     # A lone > closes the name of a user that looks like fields.
-    r"[^,<>]*+(?:<[^,<>]*+>)?+"
+    r"[^,<>]*+(?>(?:<[^,<>]*+>)?)"
 )
 _BEFORE = rf"(?:{_OTHER},[ ])*?"
 _AFTER = rf"(?:,[ ]{_OTHER})"

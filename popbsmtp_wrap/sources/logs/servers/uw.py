@@ -45,7 +45,7 @@ _UW_SAMPLES: Final = (
 )
 
 # nmsgs=, ndele= and mech= follow.
-_REST = r"(?:[ ](?!user=|host=)[a-z]{2,10}=[A-Za-z0-9/_+-]{1,40})*+[ ]?\Z"
+_REST = r"(?>(?:[ ](?!user=|host=)[a-z]{2,10}=[A-Za-z0-9/_+-]{1,40})*)[ ]?\Z"
 _WHO = rf"user=(?P<user>[^\s=]{{1,80}}+)[ ]host=(?:{HOST}[ ])?\[{ADDRESS}\]{_REST}"
 
 UW: Final = Server(
