@@ -95,6 +95,8 @@ def test_lines_of_other_programs_are_passed_over():
     for line in (
         b"Jun 14 10:00:00 mx postfix/smtpd[77]: connect from imap.example.net[203.0.113.9]",
         b"<22>1 2026-06-14T10:00:00Z mx postfix/smtpd 77 - - connect from x[203.0.113.9]",
+        b"Jun 14 10:00:00 <mail.info> mx postfix/smtpd[77]: connect from x[203.0.113.9]",
+        b"@4000000065a1b2c3075bcd15 imapd: LOGOUT, user=x, ip=[::ffff:192.0.2.9]",
         b"<22>1 2026-06-14T10:00:00Z mx dovecot 77 - - imap-login: Disconnected: user=<x>",
         b"2026-06-14T10:00:00.123456+02:00 mx dovecot: lmtp(77): Connect from local",
         b"Jun 14 10:00:00 mx dovecot: imap-login: Disconnected: user=<x>, rip=192.0.2.9",

@@ -9,16 +9,17 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from popbsmtp_wrap.log_header import LEVEL
 from popbsmtp_wrap.sources.logs.event import Kind
 from popbsmtp_wrap.sources.logs.pattern import PATH, Pattern, Server
 
 # The usual times, and only those, so that it is quick. What only looks like a time of this kind
 # is followed by no program's name either, see log_header.
 _STAMP: Final = (
-    rb"(?:[A-Z][a-z]{2}[ ].{2}[ ].{2}:.{2}:.{2}"
-    rb"|[0-9]{4}-.{2}-.{2}[T ].{2}:.{2}:.{2}[^ ,\n]*+)"
+    rb"(?:(?:[A-Z][a-z]{2}[ ].{2}[ ]|[0-9]{4}-.{2}-.{2}[T ]).{2}:.{2}:.{2}[^ ,\n]*+"
+    rb"|@[0-9a-f]{24})"
 )
-_HOST: Final = rb"(?>(?:[^ \n]{1,255}+(?<![]:])[ ])?)"
+_HOST: Final = b"(?>" + LEVEL + rb")(?>(?:[^ \n]{1,255}+(?<![]:])[ ])?)"
 _PID: Final = rb"(?:\[[0-9]{1,10}\])?"
 # Of RFC 5424: PROCID and MSGID, and what may stand before UTF-8.
 _IDS: Final = rb"[ ][^ \n]++[ ][^ \n]++[ ]"

@@ -61,6 +61,7 @@ class Recogniser:
                 f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
             )
         self._kinds = kinds
+        self._has_logouts = "logout" in kinds
         self._chosen = [server for server in SERVERS if not servers or server.name in servers]
         self._own = tuple(pattern for pattern in own if not servers or pattern.name in servers)
         self._tagged = tuple(server for server in self._chosen if server.tag)
@@ -180,7 +181,7 @@ class Recogniser:
         user = (fields.get("user") or fields.get("bare", b"")).decode("utf-8", "backslashreplace")
         if user.lower() == "anonymous":
             raise _NoEventError("an anonymous login")
-        if role == "login" and (session := fields.get("session")):
+        if role == "login" and self._has_logouts and (session := fields.get("session")):
             self._sessions.put((server, session), address)
         kind: Kind = "login" if role == "connect" else role
         service = _service(fields.get("service") or header.tag)
