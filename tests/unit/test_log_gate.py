@@ -70,7 +70,7 @@ ANY_LINE = some.one_of(
 
 
 @given(some.lists(ANY_LINE, max_size=12), some.sets(some.sampled_from(KINDS)), some.booleans())
-@settings(max_examples=1000)
+@settings(max_examples=300)
 def test_many_lines_at_once_say_what_each_of_them_says(lines, kinds, has_own):
     own = OWN if has_own else ()
     alone = Recogniser(own=own)
@@ -105,3 +105,9 @@ def test_lines_of_other_programs_are_passed_over():
         b"Jun 14 10:00:00 mx cyrus/imap[77]: badlogin: x [192.0.2.9] plaintext x SASL(-13)",
     ):
         assert not gate.search(b"\n" + line), line
+
+
+def test_own_patterns_alone_are_found_among_many_lines():
+    lines = [LINES[0], b"Jun 14 10:00:00 mx acme: OK 198.51.100.7", b"Jun 14 10:00:00 mx acme: NO"]
+    (found,) = Recogniser(["acme"], OWN).events(b"\n".join(lines))
+    assert (found[0], found[1].server, found[1].address) == (1, "acme", "198.51.100.7")
