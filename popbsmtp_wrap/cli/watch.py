@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-    from popbsmtp_wrap.sources.logs.event import Event
+    from popbsmtp_wrap.sources.logs.event import Event, Kind
     from popbsmtp_wrap.watch.log import Log
 
 
@@ -152,6 +152,7 @@ def _replay(settings: Settings, *, write: bool, show: bool) -> None:
     from popbsmtp_wrap.watch.log import Log
     from popbsmtp_wrap.watch.replay import Replay, replay
 
+    kinds: tuple[Kind, ...] = ("login",)
     replayed = Replay(settings.grace, ignored_networks(settings.ignore))
     for path in settings.watch.files:
         try:
@@ -165,7 +166,8 @@ def _replay(settings: Settings, *, write: bool, show: bool) -> None:
                 update = (
                     stack.enter_context(bar).update if size and sys.stderr.isatty() else _ignore
                 )
-                replay(replayed, new_recogniser(settings), file, update, _show if show else None)
+                recogniser = new_recogniser(settings, kinds)
+                replay(replayed, recogniser, file, update, _show if show else None)
         except OSError as error:
             raise ServiceUnavailableError(f"{path}: {error.strerror}") from None
     found = replayed.open(time.monotonic())
