@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from tests.harness.directories import public_directory
+
 POPBSMTP = os.path.join(os.path.dirname(sys.executable), "popbsmtp")
 
 
@@ -24,24 +26,18 @@ def test_the_demo_goes_the_whole_way():
     assert done.stdout.count("$ postmap -q 198.51.100.7 sqlite:./popbsmtp-sqlite.cf\n") == 3
 
 
-def test_the_demo_needs_no_root_and_leaves_nothing(tmp_path):
-    tmp_path.chmod(0o777)
-    for folder in tmp_path.parents:
-        if (
-            folder != folder.parent
-            and folder.owner() == "root"
-            and folder.name.startswith("pytest")
-        ):
-            folder.chmod(0o755)
+def test_the_demo_needs_no_root_and_leaves_nothing():
+    folder = public_directory()
+    folder.chmod(0o777)
     done = subprocess.run(
         [POPBSMTP, "demo"],
         capture_output=True,
         text=True,
         user="nobody",
-        env={**os.environ, "TMPDIR": str(tmp_path), "HOME": "/nonexistent"},
+        env={**os.environ, "TMPDIR": str(folder), "HOME": "/nonexistent"},
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_the_demo_says_when_postfix_is_not_there():

@@ -74,8 +74,10 @@ def test_lock_time_out_is_tried_again_until_the_row_is_free(server_place):
     failures = count_failures(store)
     with contextlib.closing(server_place.session()) as other:
         other.cursor().execute(update(ADDRESS, "other").text)
-        threading.Timer(1.5, other.commit).start()
+        ends = threading.Timer(1.5, other.commit)
+        ends.start()
         logins.record(store, Login(ADDRESS, "bob"), 8)
+        ends.join()
     assert 1 <= len(failures) <= 4
     [row] = logins.rows(store, GRACE_S)
     assert row.user == "bob"
