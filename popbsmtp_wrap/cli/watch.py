@@ -14,8 +14,9 @@ import click
 from popbsmtp_wrap import __version__
 from popbsmtp_wrap.cli.context import Invocation, pass_invocation
 from popbsmtp_wrap.cli.logins import list_
-from popbsmtp_wrap.config import Settings, masked
+from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ServiceUnavailableError
+from popbsmtp_wrap.passwords import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
