@@ -161,11 +161,11 @@ def _replay(settings: Settings, *, write: bool, show: bool) -> None:
                 if path != "-":
                     file = stack.enter_context(open(path, "rb", buffering=0))
                 size = os.fstat(file.fileno()).st_size
-                # Nothing is shown unless standard error is a terminal.
                 bar = click.progressbar(length=size, label=path, file=sys.stderr)
-                update = (
-                    stack.enter_context(bar).update if size and sys.stderr.isatty() else _ignore
-                )
+                # Logins would stand in the middle of it.
+                mixed = show and sys.stdout.isatty()
+                shown = size and sys.stderr.isatty() and not mixed
+                update = stack.enter_context(bar).update if shown else _ignore
                 replay(replayed, new_recogniser(settings), file, update, _show if show else None)
         except OSError as error:
             raise ServiceUnavailableError(f"{path}: {error.strerror}") from None
