@@ -100,15 +100,15 @@ def watch(
         settings = replace(settings, watch=replace(settings.watch, **changes))
         return settings if grace is None else replace(settings, grace=grace)
 
+    target = logto or ("syslog" if pid_path else "stderr")
     if show_list or dumpconfig:
         if dumpconfig:
-            _dump(invocation.config_path, load(), logto or "stderr")
+            _dump(invocation.config_path, load(), target)
         if show_list:
             context.invoke(list_)
     elif reprocess:
         _replay(load(), write=not nowrite, show=debug)
     else:
-        target = logto or ("syslog" if pid_path else "stderr")
         if target not in ("-", "syslog", "stderr"):
             target = os.path.abspath(target)
         path = pid_path and os.path.abspath(pid_path)
@@ -207,6 +207,7 @@ def _dump(path: str, settings: Settings, target: str) -> None:
         ("files", " ".join(settings.watch.files)),
         ("servers", " ".join(settings.watch.servers or server_names())),
         ("grace", f"{settings.grace} s"),
+        ("renew", f"{settings.renew:g} s"),
         ("max_session", f"{settings.watch.max_session:g} s"),
         ("state", settings.watch.state),
         ("logto", target),

@@ -204,7 +204,22 @@ def test_dumpconfig_and_list_print_and_end(recorder):
     assert shown["files"] == "/var/log/maillog"
     assert shown["grace"] == "6 s"
     assert shown["recorder"] == str(recorder.socket)
+    assert shown["renew"] == "2 s"
+    assert shown["logto"] == "stderr"
     assert "198.51.100.1" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "logto"),
+    [
+        (["--daemon", "/run/watch.pid"], "syslog"),
+        (["--daemon", "/run/watch.pid", "--logto", "/var/log/watch"], "/var/log/watch"),
+        (["--logto", "-"], "-"),
+    ],
+)
+def test_dumpconfig_says_where_it_would_log(recorder, arguments, logto):
+    done = command(recorder, "--dumpconfig", *arguments)
+    assert dict(line.split(maxsplit=1) for line in done.stdout.splitlines())["logto"] == logto
 
 
 @pytest.mark.parametrize(
