@@ -4,7 +4,7 @@ PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
 # Test processes side by side: most tests wait for servers and time-outs.
-WORKERS ?= 5
+WORKERS ?= 4
 
 VENV := .venv
 LOWEST := .venv-lowest

@@ -32,13 +32,13 @@ STAMP: Final = (
 _TAG = rb"(?P<tag>/?[A-Za-z][A-Za-z0-9_./+-]{0,63})"
 _PID = rb"(?:\[(?P<pid>[0-9]{1,10})\])?"
 # What OpenWrt, FreeBSD's syslogd -v and Solaris write of facility and level.
-_LEVEL = rb"(?:<?[a-z0-9]{2,9}\.[a-z]{3,7}>?[ ])?"
+LEVEL: Final = rb"(?:<?[a-z0-9]{2,9}\.[a-z]{3,7}>?[ ])?"
 _SOLARIS = rb"(?:\[ID[ ][0-9]{1,10}[ ][a-z0-9.]{3,20}\][ ])?"
 
 _PLAIN = re.compile(
     rb"(?:<[0-9]{1,3}>)?(?:(?P<stamp>" + STAMP + rb")[ ]{1,2}"
     # A host never ends like a tag does, or a line without a host would lose its program.
-    rb"(?:" + _LEVEL + rb"(?P<host>[^ ]{1,255}+)(?<![]:])[ ])?" + _LEVEL + rb")?"
+    rb"(?:" + LEVEL + rb"(?P<host>[^ ]{1,255}+)(?<![]:])[ ])?" + LEVEL + rb")?"
     # courier's "[pop3d]:" (pop-before-smtp) as well.
     rb"(?:" + _TAG + _PID + rb"|\[(?P<boxed>[a-z][a-z0-9-]{1,30})\]):[ ]" + _SOLARIS
 )

@@ -120,7 +120,8 @@ def _regex(name: str, text: str) -> re.Pattern[bytes]:
     if _ways(parsed, repeated=False) > _MOST_WAYS:
         raise BadValueError(
             f"a regular expression for {name} that cannot run away: one * or + and no other"
-            " repetition in it or beside it, except possessive ones such as [^ ]++",
+            " repetition in it or beside it, except possessive ones of one character such as"
+            " [^ ]++; (?>(?:...)*) is one of a group",
             text,
         )
     return regex
@@ -135,7 +136,9 @@ def _ways(parsed: Any, *, repeated: bool) -> int:
     for operator, what in parsed:
         if operator in _REPEATS:
             least, most, body = what
-            if repeated:
+            # Of a group, it matches too much before Python 3.11.5 (python/cpython#106052).
+            misled = operator is sre.POSSESSIVE_REPEAT and not _is_one_character(body)
+            if repeated or misled:
                 return _MOST_WAYS + 1
             ways *= _ways(body, repeated=most > 1)
             if operator is not sre.POSSESSIVE_REPEAT:
@@ -149,6 +152,10 @@ def _ways(parsed: Any, *, repeated: bool) -> int:
         if ways > _MOST_WAYS:
             break
     return ways
+
+
+def _is_one_character(parsed: Any) -> bool:
+    return len(parsed) == 1 and parsed[0][0] in _PLAIN
 
 
 def _body(operator: Any, what: Any) -> Any:

@@ -13,9 +13,7 @@ when one listens there, otherwise to a process beside this one (beside.py).
 # posix and _socket, not os and socket: saves 1 and 6 of 12 ms per login (bench/startup.py).
 import _signal  # type: ignore[import-not-found]  # typeshed has signal alone
 import _socket
-import errno
 import posix
-import select
 import sys
 from time import monotonic
 
@@ -228,17 +226,18 @@ def execute(program: list[str]) -> "NoReturn":
     for candidate in candidates:
         try:
             posix.execv(candidate, arguments)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                trouble = str(error.strerror)
-        except ValueError as error:
-            trouble = str(error)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # in the next directory
+        except (OSError, ValueError) as error:
+            trouble = str(getattr(error, "strerror", error))
     say(f"cannot execute {ascii(program[0])[:200]}: {trouble}")
     posix._exit(111)  # noqa: SLF001 - nothing to flush; 111 is DJB's "temporary failure"
 
 
 def say(text: str) -> None:
     """Write one line to stderr, unless that could block."""
+    import select  # here, as it is seldom needed
+
     one_line = "".join(c if " " <= c <= "~" else ascii(c)[1:-1] for c in text[:800])
     poll = select.poll()
     poll.register(2, select.POLLOUT)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-    from popbsmtp_wrap.sources.logs.event import Event
+    from popbsmtp_wrap.sources.logs.event import Event, Kind
     from popbsmtp_wrap.watch.log import Log
 
 
@@ -153,6 +153,7 @@ def _replay(settings: Settings, *, write: bool, show: bool) -> None:
     from popbsmtp_wrap.watch.log import Log
     from popbsmtp_wrap.watch.replay import Replay, replay
 
+    kinds: tuple[Kind, ...] = ("login",)
     replayed = Replay(settings.grace, ignored_networks(settings.ignore))
     for path in settings.watch.files:
         try:
@@ -166,7 +167,8 @@ def _replay(settings: Settings, *, write: bool, show: bool) -> None:
                 mixed = show and sys.stdout.isatty()
                 shown = size and sys.stderr.isatty() and not mixed
                 update = stack.enter_context(bar).update if shown else _ignore
-                replay(replayed, new_recogniser(settings), file, update, _show if show else None)
+                recogniser = new_recogniser(settings, kinds)
+                replay(replayed, recogniser, file, update, _show if show else None)
         except OSError as error:
             raise ServiceUnavailableError(f"{path}: {error.strerror}") from None
     found = replayed.open(time.monotonic())

@@ -11,7 +11,6 @@ from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError
 from popbsmtp_wrap.lookup.account import Account, Place, postfix_account
 from popbsmtp_wrap.store.files import path_of
-from popbsmtp_wrap.store.query import lookup_query
 
 MAP_TYPES: Final = {"postgresql": "pgsql", "mysql": "mysql", "sqlite": "sqlite"}
 REGEXP_FILE: Final = "popbsmtp-address.regexp"
@@ -64,6 +63,9 @@ def map_files(settings: Settings, directory: str, version: Version = NEWEST) -> 
         if version >= (2, 11):
             lines += [f"option_file = {directory}/{MYSQL_OPTION_FILE}", "option_group = client"]
             files.append(MapFile(MYSQL_OPTION_FILE, _MYSQL_OPTIONS))
+    # It imports SQLAlchemy, 0.13 s that the other commands have no use for.
+    from popbsmtp_wrap.store.query import lookup_query
+
     query = lookup_query(settings, only_ipv4=version < (3, 0))
     text = _HEADER + "\n".join([*lines, f"query = {query}"]) + "\n"
     files.insert(0, MapFile(map_name(settings), text, secret=dialect != "sqlite"))

@@ -1,8 +1,7 @@
 """Connections to the recorder's sockets: who may come in, how many, and for how long.
 
-Each connection asks one thing and gets one answer. At most *capacity* are open. Beyond that the
-user who has most of those that have not asked yet loses the oldest one; when all have asked, the
-next wait in the kernel's queue.
+At most *capacity* are open. Beyond that the user who has most of those that have not asked yet
+loses the oldest one; when all have asked, the next wait in the kernel's queue.
 """
 
 import asyncio
@@ -12,8 +11,9 @@ import struct
 import time
 from collections import defaultdict
 from collections.abc import Collection
-from typing import Final, Protocol
+from typing import Final
 
+from popbsmtp_wrap.recorder.connection import Connection, Door
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.log import Log
 
@@ -25,120 +25,7 @@ SILENCE_S: Final = 5.0
 _MOST_RECEIVED: Final = 16 << 20
 # So many at a time, then the others get their turn.
 _ACCEPTS: Final = 64
-_READ: Final = 4096
 _NO_ROOM_PAUSE_S: Final = 0.1
-
-
-class Door(Protocol):
-    """What is spoken on a listening socket."""
-
-    name: str
-
-    def is_complete(self, received: bytes) -> bool:
-        """Tell whether *received* is a whole request, or too much for one."""
-
-    def serve(self, connection: "Connection", request: bytes) -> None:
-        """Have *connection* answered, now or later. Raise ValueError for what is no request."""
-
-    def refusal(self, reason: str) -> bytes:
-        """Return what to tell a peer that is not served."""
-
-
-class Connection:
-    """One peer: first its request, then our answer, then the end."""
-
-    def __init__(self, house: "Connections", peer: socket.socket, uid: int, door: Door) -> None:
-        self.uid = uid
-        self.door = door
-        self.began = time.monotonic()
-        self.asked = False
-        self._house = house
-        self._peer = peer
-        # asyncio looks a socket up by an error that describes it, four calls to the kernel each.
-        self._descriptor = peer.fileno()
-        self._loop = asyncio.get_running_loop()
-        self._received = b""
-        self._rest = b""
-
-    @property
-    def is_open(self) -> bool:
-        """Tell whether anybody can still hear an answer."""
-        return self._peer.fileno() >= 0
-
-    @property
-    def unasked(self) -> int:
-        """The bytes that have come of a request that is not complete."""
-        return len(self._received)
-
-    def start(self) -> None:
-        """Take what has come, most often all, and what comes later."""
-        self.readable()
-        if self.is_open:
-            self._loop.add_reader(self._descriptor, self.readable)
-
-    def readable(self) -> None:
-        """Take what has come."""
-        try:
-            # Without room for control messages the kernel closes descriptors that come along.
-            data = self._peer.recv(_READ)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._house.close(self, None if self.asked or not self._received else "incomplete")
-        elif self.asked:
-            self._house.close(self, "more after the request")
-        else:
-            self._received += data
-            self._house.received += len(data)
-            if self.door.is_complete(self._received):
-                self._ask()
-            else:
-                self._house.bound_received()
-
-    def _ask(self) -> None:
-        self.asked = True
-        self._house.has_asked(self)
-        request, self._received = self._received, b""
-        self._house.received -= len(request)
-        try:
-            self.door.serve(self, request)
-        except ValueError as error:
-            self._house.log.event("bad_request", socket=self.door.name, uid=self.uid, error=error)
-            self._house.counts.dropped["bad request"] += 1
-            self.send(self.door.refusal(str(error)))
-        except Exception as error:  # noqa: BLE001 - it costs this connection only
-            self._house.log.event("unexpected", socket=self.door.name, error=repr(error))
-            self._house.close(self, "unexpected")
-
-    def send(self, answer: bytes) -> None:
-        """Send *answer* and close; nothing happens when the peer has gone."""
-        if not self.is_open or self._rest:
-            return
-        self._rest = answer
-        self._send_rest()
-
-    def _send_rest(self) -> None:
-        try:
-            while self._rest:
-                self._rest = self._rest[self._peer.send(self._rest) :]
-        except BlockingIOError:
-            self.began = time.monotonic()
-            self._house.is_sending(self)
-            self._loop.add_writer(self._descriptor, self._send_rest)
-            return
-        except OSError:
-            pass  # it has gone
-        self._house.close(self)
-
-    def close(self) -> int:
-        """Close the socket; return how many bytes had come in vain. The house calls this."""
-        self._loop.remove_reader(self._descriptor)
-        self._loop.remove_writer(self._descriptor)
-        self._peer.close()
-        count, self._received = len(self._received), b""
-        return count
 
 
 class Connections:

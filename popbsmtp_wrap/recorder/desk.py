@@ -7,7 +7,6 @@ probe with growing pauses takes it up again, and then the spool drains beside th
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -21,15 +20,14 @@ from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.database import Database, Seen
 from popbsmtp_wrap.recorder.draining import Draining
 from popbsmtp_wrap.recorder.entry import Answer, Entry, patience_s
+from popbsmtp_wrap.recorder.kept import Kept
 from popbsmtp_wrap.recorder.log import Log
 from popbsmtp_wrap.recorder.memory import Memory
+from popbsmtp_wrap.recorder.pauses import Pauses
 from popbsmtp_wrap.recorder.spooling import Spooling
 
-_FIRST_PAUSE_S: Final = 0.2
-_LONGEST_PAUSE_S: Final = 5.0
 # A row that went away behind our back (revoked on another host) is not remembered for longer.
 _VERIFY_S: Final = 1.0
-_MOST_VERIFIED: Final = 1000
 # Recording processes spool as well, while there is no recorder.
 _LOOK_S: Final = 5.0
 # Logins that wait, or that neither database nor spool takes; 1 kB each. Who has asked may hang up.
@@ -52,11 +50,11 @@ class Desk:
         self._patience_s = patience_s(settings)
         self._waiting: dict[str, Entry] = {}
         self._in_flight: list[Entry] = []
-        self._kept: dict[str, Entry] = {}
-        self._hits: set[str] = set()
+        self._kept = Kept(_MOST_WAITING)
         self._unanswered = 0
-        self._pause_s = _FIRST_PAUSE_S
+        self._pauses = Pauses()
         self._draining = Draining(spooling, self._commit, log)
+        self._loop = asyncio.get_running_loop()
         self._work = asyncio.Event()
         self._drainable = asyncio.Event()
         jobs = (self._write(), self._drain(), self._look(), self._verify())
@@ -67,7 +65,6 @@ class Desk:
         """Have *login*, now as old as it says, recorded; *answer* hears of it once."""
         now = time.monotonic()
         if self.memory.holds(login.address, now - login.age_s):
-            self._hits.add(login.address)
             self._counts.outcomes["remembered"] += 1
             answer(None)
             return
@@ -87,22 +84,25 @@ class Desk:
             return
         entry = Entry(login, now, answered)
         if self.up:
+            if not self._waiting:
+                # What has come in this turn of the loop goes together.
+                self._loop.call_soon(self._write_at_once)
             self._waiting[login.address] = entry
-            self._work.set()
         else:
             self._spool([entry])
 
     async def adopt(self, settings: Settings, database: Database) -> None:
         """Go on with other settings and *database*; close the one before."""
         old, self._database = self._database, database
-        self._patience_s, self._pause_s = patience_s(settings), _FIRST_PAUSE_S
+        self._patience_s = patience_s(settings)
+        self._pauses.reset()
         self.memory.refresh_s = settings.refresh
         self.memory.clear()
         await old.close()
 
     def depth(self) -> int:
         """Return how many addresses wait for a commit."""
-        return sum(map(len, (self._waiting, self._in_flight, self._kept)))
+        return len(self._waiting) + len(self._in_flight) + len(self._kept)
 
     async def revoke(self, addresses: Collection[str] | None) -> None:
         """Forget *addresses*, None for all, once their logins so far are in the table.
@@ -119,12 +119,11 @@ class Desk:
 
     def revoked(self, addresses: Collection[str] | None) -> None:
         """Have the next login of *addresses*, None for all, written."""
+        self._kept.forget(addresses)
         if addresses is None:
             self.memory.clear()
-            self._kept.clear()
         for address in addresses or ():
             self.memory.forget(address)
-            self._kept.pop(address, None)
 
     async def close(self, patience_s: float) -> None:
         """Commit or spool what waits, within about *patience_s* seconds, and stop."""
@@ -149,16 +148,25 @@ class Desk:
             await asyncio.sleep(0.005)
         await self._spooling.settled()
 
+    def _write_at_once(self) -> None:
+        """Commit what waits if that is a few logins, or have it committed."""
+        waiting = self._waiting
+        seen = [Seen(entry.login, entry.since) for entry in waiting.values()]
+        if self.up and not self._in_flight and self._database.write_at_once(seen):
+            self._waiting = {}
+            self._committed(waiting.values())
+        else:
+            self._work.set()
+
     async def _write(self) -> None:
         """Commit what waits, batch by batch."""
-        loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
             if not self._waiting:
                 self._work.clear()
                 continue
             batch = self._take()
-            slow = loop.call_later(self._patience_s, self._too_slow)
+            slow = self._loop.call_later(self._patience_s, self._too_slow)
             try:
                 await self._commit([Seen(entry.login, entry.since) for entry in batch])
             except PopbsmtpError as error:
@@ -172,7 +180,7 @@ class Desk:
 
     async def _commit(self, batch: list[Seen]) -> None:
         refused = await self._database.write(batch)
-        self._pause_s = _FIRST_PAUSE_S
+        self._pauses.reset()
         for reason in refused:
             self._counts.outcomes["not taken"] += 1
             self._log.event("login_not_taken", error=reason)
@@ -183,7 +191,7 @@ class Desk:
         self._in_flight = [self._waiting.pop(address) for address in addresses]
         return self._in_flight
 
-    def _committed(self, batch: list[Entry]) -> None:
+    def _committed(self, batch: Collection[Entry]) -> None:
         self._in_flight = []
         self._counts.batch(len(batch))
         for entry in batch:
@@ -215,16 +223,14 @@ class Desk:
         if self._probe_task is not None:
             self._probe_task.cancel()
             self._probe_task = None
-        self._waiting = self._kept | self._waiting
-        self._kept = {}
+        self._waiting = self._kept.take() | self._waiting
         self._work.set()
         self._drainable.set()
 
     async def _probe(self) -> None:
         """Try the database with growing pauses until it takes something."""
         while not self.up:
-            await asyncio.sleep(self._pause_s * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
-            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+            await asyncio.sleep(self._pauses.next_s())
             try:
                 if not await self._draining.some():
                     await self._database.ping()
@@ -258,11 +264,7 @@ class Desk:
         if self.up:
             self._waiting.setdefault(entry.login.address, kept)
             self._work.set()
-        elif len(self._kept) < _MOST_WAITING or entry.login.address in self._kept:
-            before = self._kept.get(entry.login.address)
-            if before is None or before.moment <= kept.moment:
-                self._kept[entry.login.address] = kept
-        else:
+        elif not self._kept.add(kept):
             self._counts.outcomes["lost"] += 1
 
     async def _drain(self) -> None:
@@ -290,11 +292,9 @@ class Desk:
         """Forget the addresses that were answered from memory and have no row."""
         while True:
             await asyncio.sleep(_VERIFY_S)
-            if not self._hits or not self.up or self._spooling.waiting:
-                continue
-            hits = [self._hits.pop() for _ in range(min(len(self._hits), _MOST_VERIFIED))]
-            try:
-                for address in await self._database.missing(hits):
-                    self.memory.forget(address)
-            except PopbsmtpError as error:
-                self._go_down(str(error))
+            if self.up and not self._spooling.waiting and (hits := self.memory.take_hits()):
+                try:
+                    for address in await self._database.missing(hits):
+                        self.memory.forget(address)
+                except PopbsmtpError as error:
+                    self._go_down(str(error))

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.recorder import control
-from popbsmtp_wrap.recorder.connections import Connection
+from popbsmtp_wrap.recorder.connection import Connection
 from popbsmtp_wrap.recorder.entry import Answer
 from popbsmtp_wrap.recorder.log import Log
 from popbsmtp_wrap.sources import postlogin

@@ -4,6 +4,8 @@ from typing import Final
 
 # About 200 bytes each.
 MOST_REMEMBERED: Final = 50_000
+# How many somebody looks after at a time.
+_MOST_AT_ONCE: Final = 1000
 
 
 class Memory:
@@ -14,6 +16,7 @@ class Memory:
         self.refresh_s = refresh_s
         self._most = most
         self._written: dict[str, float] = {}
+        self._hits: set[str] = set()
 
     def __len__(self) -> int:
         """Return how many addresses are remembered, some of them perhaps for too long."""
@@ -32,7 +35,14 @@ class Memory:
         So it is just after one that was written, and at any time before it.
         """
         since = self._written.get(address)
-        return since is not None and moment - since < self.refresh_s
+        if since is None or moment - since >= self.refresh_s:
+            return False
+        self._hits.add(address)
+        return True
+
+    def take_hits(self) -> list[str]:
+        """Return some addresses that needed no writing since the last time."""
+        return [self._hits.pop() for _ in range(min(len(self._hits), _MOST_AT_ONCE))]
 
     def forget(self, address: str) -> None:
         """Have the next login of *address* written."""

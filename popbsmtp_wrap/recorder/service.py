@@ -18,7 +18,7 @@ from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
 from popbsmtp_wrap.passwords import masked
 from popbsmtp_wrap.recorder import control, systemd
-from popbsmtp_wrap.recorder.connections import Connections, Door
+from popbsmtp_wrap.recorder.connections import Connections
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.database import Database
 from popbsmtp_wrap.recorder.desk import Desk
@@ -79,7 +79,7 @@ class Service:
         self._networks = ignored_networks(settings.ignore, _POSTCONF_S)
         self._database = Database(settings)
         self._renewals = Renewals(settings, self._networks, self._counts)
-        self._doors: dict[str, Door] = {}
+        self._doors: dict[str, PostLoginDoor | WrapperDoor] = {}
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
 
@@ -173,7 +173,7 @@ class Service:
         for path in recorder.sockets:
             if path in self._doors:
                 continue
-            door: Door
+            door: PostLoginDoor | WrapperDoor
             if path in services:
                 door = PostLoginDoor(
                     services[path], self, lambda: self._settings.recorder.reply_timeout, self._log

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from popbsmtp_wrap.errors import PopbsmtpError
 
@@ -17,12 +17,20 @@ class Worker:
         """What fails in a way that nobody has expected counts as a *failure*."""
         self._thread = ThreadPoolExecutor(1, name)
         self._failure = failure
+        self._asked: set[Future[Any]] = set()
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether it does something, or is about to; also what nobody waits for any more."""
+        return bool(self._asked)
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """Return what *work* gives; raise PopbsmtpError when it fails."""
-        loop = asyncio.get_running_loop()
+        future = self._thread.submit(work)
+        self._asked.add(future)
+        future.add_done_callback(self._asked.discard)
         try:
-            return await loop.run_in_executor(self._thread, work)
+            return await asyncio.wrap_future(future)
         except PopbsmtpError:
             raise
         except Exception as error:

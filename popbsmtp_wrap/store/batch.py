@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -57,12 +59,33 @@ class BatchWriter:
         SchemaError unless all others are committed.
         """
         try:
-            self._retrying(lambda connection: self._execute(connection, batch))
+            self._retrying(lambda c: self._execute(c.exec_driver_sql, batch))
         except PopbsmtpError as error:
             if not isinstance(error.__cause__, _OF_ONE_ROW):
                 raise
             return self._write_singly(batch)
         return []
+
+    def write_at_once(self, batch: Sequence[Seen], limit_s: float) -> bool:
+        """Commit *batch* on the connection that is open, by one attempt of at most *limit_s*.
+
+        This is for a caller who may not wait. Return False when it is not possible, or has failed
+        for whatever reason: then it is for write() to do, which may find it done.
+        """
+        driver = self._session.driver_connection
+        if driver is None:
+            return False
+        try:
+            if not self._session.limit(limit_s):
+                return False
+            with closing(driver.cursor()) as cursor:
+                self._execute(partial(self._session.execute, cursor), batch)
+            if not self.store.autocommit:
+                driver.commit()
+        except Exception:  # noqa: BLE001 - write() meets it again, and says what it is
+            self._session.close()
+            return False
+        return True
 
     def _write_singly(self, batch: Sequence[Seen]) -> list[str]:
         """Write all but those that the database does not take, so that they hold nobody up."""
@@ -95,8 +118,8 @@ class BatchWriter:
     def _retrying(self, work: Callable[[Connection], Result]) -> Result:
         return retrying(self.store, work, begin=self._session.begin)
 
-    def _execute(self, connection: Connection, batch: Sequence[Seen]) -> None:
-        self.store.dialect.begin_write(connection)
+    def _execute(self, execute: Callable[..., object], batch: Sequence[Seen]) -> None:
+        self.store.dialect.begin_write(execute)
         now = time.monotonic()
         logins = newest(
             replace(login, age_s=age_s) if (age_s := login.age_s + int(now - since)) else login
@@ -105,10 +128,10 @@ class BatchWriter:
         done = 0
         while done < len(logins):
             size = largest_size(len(logins) - done)
-            self._execute_rows(connection, logins[done : done + size])
+            self._execute_rows(execute, logins[done : done + size])
             done += size
 
-    def _execute_rows(self, connection: Connection, logins: Sequence[Login]) -> None:
+    def _execute_rows(self, execute: Callable[..., object], logins: Sequence[Login]) -> None:
         size = len(logins)
         if size not in self._statements:
             self._statements[size] = self._compile(size)
@@ -120,7 +143,7 @@ class BatchWriter:
             values[f"u{number}"] = login.user
             values[f"s{number}"] = login.service
         parameters: Any = values if order is None else tuple(values[name] for name in order)
-        connection.exec_driver_sql(text, parameters)
+        execute(text, parameters)
 
     def _compile(self, size: int) -> _Statement:
         """Return the upsert of *size* rows as text for the driver."""

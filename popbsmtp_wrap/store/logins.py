@@ -113,7 +113,7 @@ def record(store: Store, login: Login, patience_s: float = 5.0, since: float | N
     since = time.monotonic() if since is None else since
 
     def write(connection: Connection, attempt: Login) -> None:
-        store.dialect.begin_write(connection)
+        store.dialect.begin_write(connection.exec_driver_sql)
         age_s = attempt.age_s + int(time.monotonic() - since)
         connection.execute(upsert(store, [replace(attempt, age_s=age_s)]))
 

@@ -27,7 +27,7 @@ def renew(store: Store, addresses: Sequence[str], since: float) -> int:
     """
 
     def write(connection: Connection) -> int:
-        store.dialect.begin_write(connection)
+        store.dialect.begin_write(connection.exec_driver_sql)
         age_s = max(0, ceil(time.monotonic() - since))
         seen = store.dialect.ago(sa.bindparam(None, age_s, sa.Integer))
         keeps = sa.and_(

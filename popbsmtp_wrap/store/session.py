@@ -1,11 +1,14 @@
 """The connection that a resident writer keeps."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from popbsmtp_wrap.store.engine import Store
+from popbsmtp_wrap.store.waiting import limit_answers
 
 
 class Session:
@@ -15,23 +18,59 @@ class Session:
         """With a *store* that has no autocommit each begin() is a transaction as usual."""
         self._store = store
         self._connection: Connection | None = None
+        self._limit_s = store.answer_s
+        # Behind a pooler there may be those of other processes, of other tables, on one connection.
+        self._name = f"popbsmtp_{secrets.token_hex(4)}"
+        self._prepared: dict[str, str] = {}
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """Give the connection; what is executed on it is committed at the end, or at once."""
-        if not self._store.autocommit:
-            with self._store.engine.begin() as connection:
-                yield connection
-            return
         if self._connection is None:
             self._connection = self._store.engine.connect()
+            self._limit_s = self._store.answer_s
+            self._prepared.clear()
         try:
+            self.limit(self._store.answer_s)
             # Neither taken from the pool nor given back each time: PyMySQL would ask the server for
             # a COMMIT and a ROLLBACK.
-            yield self._connection
+            if self._store.autocommit:
+                yield self._connection
+            else:
+                with self._connection.begin():
+                    yield self._connection
         except BaseException:
             self.close()
             raise
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection, None when none is open."""
+        return self._connection and self._connection.connection.dbapi_connection
+
+    def limit(self, limit_s: float) -> bool:
+        """Have each answer on the open connection waited for *limit_s* seconds.
+
+        Return False for a driver that has no way to do that. Raise the driver's errors.
+        """
+        if limit_s == self._limit_s:
+            return True
+        driver = self._store.engine.dialect.driver
+        if not limit_answers(self.driver_connection, driver, limit_s):
+            return False
+        self._limit_s = limit_s
+        return True
+
+    def execute(self, cursor: Any, text: str, values: Any = None) -> None:
+        """Execute the driver's *text*, prepared where that is faster, by its *cursor*."""
+        statement = self._prepared.get(text)
+        if statement is None:
+            name = f"{self._name}_{len(self._prepared)}"
+            prepare, statement = self._store.dialect.prepared(name, text) or (None, text)
+            if prepare:
+                cursor.execute(prepare)
+            self._prepared[text] = statement
+        cursor.execute(statement, values or ())
 
     def close(self) -> None:
         """Close the connection without another question to the server."""

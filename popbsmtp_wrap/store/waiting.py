@@ -1,7 +1,7 @@
 """Bound every wait for a server on the client's side.
 
 A stopped server keeps its connections, and the kernel goes on accepting new ones; no setting of
-the server helps then. sqlite3 has a time-out of its own.
+the server helps then. SQLite has a time-out of its own.
 """
 
 import contextlib
@@ -22,6 +22,22 @@ def bound_waits(engine: Engine, connect_s: float, answer_s: float) -> None:
         _bound_psycopg2(engine, connect_s, answer_s)
     elif engine.dialect.driver == "pymysql":
         _bound_pymysql(engine, connect_s)
+
+
+def limit_answers(connection: Any, driver: str, answer_s: float) -> bool:
+    """Make a driver's *connection* wait at most *answer_s* from now on; False if there is no way.
+
+    With SQLite it is the wait for another writer; nothing bounds that for a disk.
+    """
+    if driver == "psycopg2":
+        connection.limit_s = answer_s
+    elif driver == "pymysql":
+        connection._read_timeout = connection._write_timeout = answer_s  # noqa: SLF001
+    elif driver == "pysqlite":
+        connection.execute(f"PRAGMA busy_timeout = {answer_s * 1000:.0f}")
+    else:
+        return False
+    return True
 
 
 def _bound_pymysql(engine: Engine, connect_s: float) -> None:

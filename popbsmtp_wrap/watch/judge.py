@@ -2,13 +2,13 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError
 from popbsmtp_wrap.networks import why_ignored
-from popbsmtp_wrap.sources.logs.event import Event
+from popbsmtp_wrap.sources.logs.event import Event, Kind
 from popbsmtp_wrap.sources.logs.recogniser import Recogniser
 from popbsmtp_wrap.watch.log import Log
 from popbsmtp_wrap.watch.sessions import Sessions
@@ -16,6 +16,9 @@ from popbsmtp_wrap.watch.sighting import Clocks, DoubtError, Sighting, age_s
 
 if TYPE_CHECKING:
     from popbsmtp_wrap.values import Network
+
+# Failures concern nobody here.
+_KINDS: Final[tuple[Kind, ...]] = ("login", "logout")
 
 
 class Judge:
@@ -83,19 +86,16 @@ class Source:
         self._judge = judge
         self._name = name
 
-    def read(self, lines: Iterable[bytes], live_since: float | None) -> list[Sighting]:
+    def read(self, lines: Sequence[bytes], live_since: float | None) -> list[Sighting]:
         """Return the logins to record; *live_since* as in reading.Piece."""
         now = Clocks(time.time(), time.monotonic())
         found: list[Sighting] = []
         if self.recogniser is None:
             return found
-        for line in lines:
-            event = self.recogniser.recognise(line)
-            if event is None or not event.address:
-                continue
+        for event in self.recogniser.read(lines):
             if event.kind == "logout":
                 self._judge.sessions.logout(event.server, event.service, event.address)
-            elif event.kind == "login":
+            else:
                 sighting = self._sighting(event, now, live_since)
                 if sighting and self._judge.login(self._name, event, sighting):
                     found.append(sighting)
@@ -116,10 +116,10 @@ class Source:
         return Sighting(event.address, user, service, now.monotonic - age)
 
 
-def new_recogniser(settings: Settings) -> Recogniser:
-    """Return a new one. Raise ConfigError for a server that is unknown."""
+def new_recogniser(settings: Settings, kinds: Collection[Kind] = _KINDS) -> Recogniser:
+    """Return a new one for *kinds*. Raise ConfigError for a server that is unknown."""
     try:
-        return Recogniser(settings.watch.servers, settings.watch.pattern)
+        return Recogniser(settings.watch.servers, settings.watch.pattern, kinds)
     except ValueError as error:
         raise ConfigError(f"watch.servers: {error}") from None
 
@@ -141,6 +141,6 @@ def _narrowed(settings: Settings, servers: Collection[str]) -> Recogniser | None
     watch = settings.watch
     chosen = [name for name in servers if name in (watch.servers or servers)]
     try:
-        return Recogniser(chosen, watch.pattern) if chosen else None
+        return Recogniser(chosen, watch.pattern, _KINDS) if chosen else None
     except ValueError as error:
         raise ConfigError(f"watch.journal_units: {error}") from None

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
@@ -36,28 +36,34 @@ class Replay:
     def read(
         self,
         recogniser: Recogniser,
-        lines: Iterable[bytes],
+        block: bytes,
         clock: float,
         show: Callable[[float, Event], None] | None = None,
     ) -> None:
-        """Take *lines*; *clock* is the time now, for stamps without a year. *show* hears logins."""
-        recognise = recogniser.recognise
-        for line in lines:
-            self.lines += 1
-            event = recognise(line)
-            if event is None or event.kind != "login":
-                continue
-            if self._is_ignored(event.address):
+        """Take the lines of *block*; *clock* is the time now, for stamps without a year.
+
+        *recogniser* gives logins alone. *show* hears of them.
+        """
+        self.lines += block.count(b"\n")
+        latest = float("-inf") if self.now is None else self.now
+        stamp, when = "", None
+        for _, event in recogniser.events(block):
+            address = event.address
+            if self._is_ignored(address):
                 self.ignored += 1
                 continue
-            when = moment(event.stamp, clock) if event.stamp else None
+            # Logins of the same second come one after the other.
+            if event.stamp != stamp:
+                stamp = event.stamp
+                when = moment(stamp, clock) if stamp else None
             if when is None:
                 self.without_time += 1
                 continue
             self.logins += 1
-            self.now = when if self.now is None else max(self.now, when)
-            self._open.pop(event.address, None)
-            self._open[event.address] = when, event
+            if when > latest:
+                self.now = latest = when
+            self._open.pop(address, None)
+            self._open[address] = when, event
             if len(self._open) > MOST_ADDRESSES:
                 del self._open[next(iter(self._open))]
             if show:
@@ -81,11 +87,11 @@ class Replay:
         return known
 
 
-def pieces(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[list[bytes]]:
+def pieces(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
     """Yield the lines of a whole file, piece by piece; *progress* hears how many bytes each had."""
     lines = Lines()
     while data := os.read(file.fileno(), _PIECE):
-        yield lines.feed(data)
+        yield lines.block(data)
         progress(len(data))
 
 
@@ -98,5 +104,5 @@ def replay(
 ) -> None:
     """Have *replayed* take all of *file*."""
     clock = time.time()
-    for lines in pieces(file, progress):
-        replayed.read(recogniser, lines, clock, show)
+    for block in pieces(file, progress):
+        replayed.read(recogniser, block, clock, show)

@@ -226,7 +226,7 @@ class SmallRecorder(Recorder):
     capacity = 20
 
 
-def wrapped_session(recorder, address, wait="6"):
+def wrapped_session(recorder, address, wait="30"):
     """How a mail session behind popbsmtp-wrap went."""
     options = ["--config", str(recorder.config), "--socket", str(recorder.socket)]
     command = [launcher(), *options, "--wait", wait, *GREETING]
@@ -236,9 +236,9 @@ def wrapped_session(recorder, address, wait="6"):
 class InBackground(threading.Thread):
     """A mail session behind popbsmtp-wrap that goes on; result() waits for its end."""
 
-    def __init__(self, recorder, address):
+    def __init__(self, recorder, address, wait="30"):
         super().__init__()
-        self._arguments = recorder, address
+        self._arguments = recorder, address, wait
         self.ended = None
         self.start()
 
@@ -257,9 +257,9 @@ def test_sessions_open_while_the_recorder_hangs_and_nothing_is_lost():
         addresses = [next_address() for _ in range(2)]
         recorder.pause()
         try:
-            for address in addresses:
-                ended = wrapped_session(recorder, address, wait="2")
-                assert ended.seconds < 2 + SLACK_S
+            for waiting in [InBackground(recorder, address, wait="20") for address in addresses]:
+                ended = waiting.result()
+                assert ended.seconds < 20 + SLACK_S
                 (line,) = ended.lines
                 assert re.search(r"recorded without the recorder: .* no answer in time", line)
             assert recorded(recorder) >= set(addresses)

@@ -172,7 +172,7 @@ def test_sqlite_on_a_full_disk_is_named():
         with contextlib.suppress(OSError), open(base / "filler", "wb", 0) as filler:
             while True:
                 filler.write(b"x" * 4096)
-        line = only_line(session(place.command(*GREETING, wait="5"), LOGIN))
+        line = only_line(session(place.command(*GREETING, wait="20"), LOGIN))
         assert "disk" in line or "full" in line
         (base / "filler").unlink()
         assert session(place.command(*GREETING), LOGIN).lines == []
@@ -196,7 +196,7 @@ def test_sqlite_file_that_takes_no_row_is_named(kind):
         for path in (place.database.parent, place.database):
             os.chown(path, 0, 0)
             path.chmod(0o755 if path.is_dir() else 0o644)
-    ended = session(place.command(*GREETING, wait="5"), LOGIN, user=stranger, group=stranger)
+    ended = session(place.command(*GREETING, wait="20"), LOGIN, user=stranger, group=stranger)
     line = only_line(ended)
     assert "nothing/popbsmtp.db" in line or "store/popbsmtp.db" in line
     for pid in recording_processes(place.config):

@@ -94,7 +94,7 @@ def test_renewals_and_logins_at_once_lose_nothing(place):
 
     def login():
         with logins.transaction(store) as connection:
-            store.dialect.begin_write(connection)
+            store.dialect.begin_write(connection.exec_driver_sql)
             batch = [Login(address, "bob", "imap") for address in reversed(addresses)]
             connection.execute(logins.upsert(store, batch))
 

@@ -1,9 +1,12 @@
 """Lines of logs that grow."""
 
+import io
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from popbsmtp_wrap.sources.logs.growing import LONGEST_LINE, Lines
+from popbsmtp_wrap.sources.logs.lines import read_blocks
 
 # Short and long lines, their ends, and what stands in a hole.
 texts = st.lists(
@@ -42,3 +45,32 @@ def test_a_hole_before_a_line_costs_nothing():
         assert lines.feed(b"\0" * 100_000) == []
     assert lines.feed(b"line\n") == [b"line"]
     assert lines.end == 10_000_005
+
+
+@given(texts, st.integers(1, 3 * LONGEST_LINE))
+def test_blocks_have_the_same_lines_and_no_line_less(text, size):
+    lines, blocks, ends = Lines(), Lines(), 0
+    for start in range(0, len(text), size):
+        piece = text[start : start + size]
+        block = blocks.block(piece)
+        assert block == b"" or block.endswith(b"\n")
+        # An over-long line that came in pieces leaves an empty one.
+        kept = [line for line in expected(block) if line]
+        assert kept == [line for line in lines.feed(piece) if line]
+        assert blocks.end == lines.end
+        ends += block.count(b"\n")
+    assert ends == text.count(b"\n")
+
+
+@given(texts, st.integers(1, 3 * LONGEST_LINE))
+def test_a_file_is_read_line_by_line_and_over_long_ones_stay_so(text, size):
+    class Pieces(io.BytesIO):
+        def read(self, most):
+            return super().read(min(most, size))
+
+    lines = b"".join(read_blocks(Pieces(text))).split(b"\n")
+    whole = text.split(b"\n")
+    assert len(lines) == len(whole)
+    for read, written in zip(lines, whole, strict=True):
+        too_long = len(read) > LONGEST_LINE and len(written) > LONGEST_LINE
+        assert read == written or too_long

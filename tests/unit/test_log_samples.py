@@ -32,3 +32,10 @@ def test_real_lines_prove_what_stands_beside_them():
             _, _, address, user, _, line = row.split(b"\t", 5)
             expected = tuple("" if text == b"-" else text.decode() for text in (address, user))
             assert proved(recogniser, line) == expected, line
+
+
+@pytest.mark.parametrize("field", ["x<", "x<y", "<", "x<y<z>"])
+def test_an_angle_bracket_that_nothing_closes_is_no_field(field):
+    head = "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>"
+    line = f"{head}, {field}, rip=198.51.100.7, lip=192.0.2.1"
+    assert proved(Recogniser(), line.encode()) == ("", "")

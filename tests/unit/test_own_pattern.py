@@ -96,6 +96,13 @@ def test_a_regular_expression_that_can_run_away_is_refused(regex):
         own_patterns(login(regex))
 
 
+def test_a_group_that_gives_nothing_back_is_written_as_an_atomic_one():
+    """Possessive, it matches too much before Python 3.11.5 (python/cpython#106052)."""
+    with pytest.raises(BadValueError, match="run away"):
+        own_patterns(login(r"acme: (?:OK x)?+OK (?P<address>[^ ]++)$"))
+    assert own_patterns(login(r"acme: (?>(?:OK x)?)OK (?P<address>[^ ]++)$"))
+
+
 @pytest.mark.parametrize(
     "regex",
     [

@@ -1,13 +1,11 @@
 """What a line of a log says."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["login", "logout", "failure"]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A login, a logout or a failure.
 
     The address is canonical, and "" for a failure. What the line does not say is "". The stamp is

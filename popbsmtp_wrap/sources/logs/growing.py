@@ -24,19 +24,30 @@ class Lines:
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that *data* completes, without their ends."""
+        dropping = self._dropping
+        lines = self.block(data).split(b"\n")
+        lines.pop()
+        if dropping:
+            del lines[:1]
+        return [whole for line in lines if len(whole := line.lstrip(b"\0")) <= LONGEST_LINE]
+
+    def block(self, data: bytes) -> bytes:
+        """Return the lines that *data* completes with their ends.
+
+        Of an over-long line that came in several pieces the end alone is left.
+        """
         last = data.rfind(b"\n") + 1
         start = self._next
         self._next += len(data)
         if not last:
             self._keep(data)
-            return []
+            return b""
         self.end = start + last
-        lines = (self._rest + data[: last - 1]).split(b"\n")
-        if self._dropping:
-            del lines[0]
+        first = data.index(b"\n") if self._dropping else 0
+        block = self._rest + data[first:last]
         self._rest, self._dropping = b"", False
         self._keep(data[last:])
-        return [whole for line in lines if len(whole := line.lstrip(b"\0")) <= LONGEST_LINE]
+        return block
 
     def _keep(self, data: bytes) -> None:
         if self._dropping:

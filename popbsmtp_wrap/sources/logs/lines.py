@@ -15,15 +15,17 @@ class Source(Protocol):
         """Return up to *size* bytes, b"" at the end."""
 
 
-def read_lines(source: Source) -> Iterator[list[bytes]]:
-    """Yield the lines of *source* in lists, without their ends; the last one may lack its end.
+def read_blocks(source: Source) -> Iterator[bytes]:
+    """Yield the whole lines of *source*, many at once; the last one may lack its end.
 
     Of a line that is longer than LONGEST_LINE only so much is kept that it is still too long.
     """
     rest = b""
     while block := source.read(_BLOCK):
-        lines = (rest + block).split(b"\n")
-        rest = lines.pop()[: LONGEST_LINE + 1]
-        yield lines
+        last = block.rfind(b"\n") + 1
+        if last:
+            yield rest + block[:last]
+            rest = b""
+        rest = (rest + block[last:])[: LONGEST_LINE + 1]
     if rest:
-        yield [rest]
+        yield rest

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 # An address as text; whether it is one, canonical_address() decides.
 ADDRESS: Final = r"(?P<address>[0-9A-Fa-f:.]{2,45}+)"
@@ -18,18 +18,29 @@ class Pattern:
     """One kind of line, matched where the message begins.
 
     The groups address, user, service and session of *regex* give the fields. No text of *once* may
-    stand in the line twice: where an outsider could have written one of two, none counts.
+    stand in the line twice: where an outsider could have written one of two, none counts. *head* is
+    how *regex* begins; other lines are passed over without a further look.
     """
 
     role: Role
+    head: bytes
     regex: re.Pattern[bytes]
     once: tuple[bytes, ...] = ()
 
 
-def pattern(role: Role, regex: str, *once: str) -> Pattern:
-    """Return the Pattern; *regex* in verbose syntax, so that a blank is [ ]."""
-    compiled = re.compile(regex.encode("ascii"), re.VERBOSE | re.DOTALL)
-    return Pattern(role, compiled, tuple(text.encode("ascii") for text in once))
+def pattern(role: Role, head: str, rest: str, *once: str) -> Pattern:
+    """Return the Pattern of *head* and *rest*, in verbose syntax, so that a blank is [ ].
+
+    Groups are made to give nothing back by (?>...), not by +: CPython's possessive repetition of a
+    group forgets where it began (python/cpython#106052, mended in 3.11.5).
+    """
+    regex = verbose(f"(?:{head}){rest}")
+    return Pattern(role, head.encode("ascii"), regex, tuple(text.encode("ascii") for text in once))
+
+
+def verbose(regex: str) -> re.Pattern[bytes]:
+    """Return *regex*, in verbose syntax, compiled; a dot stands for every byte."""
+    return re.compile(regex.encode("ascii"), re.VERBOSE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,23 @@ class Sample:
     user: str = ""
 
 
+# Before a program's name in a tag: its path, and what inetd's wrapper was called by.
+PATH: Final = rb"(?:/(?:[a-z0-9.-]{1,30}/){0,4})?(?:in\.)?"
+
+
+class Tags(NamedTuple):
+    """The tags of a server: a regular expression for each program, and one for the whole tag."""
+
+    programs: tuple[bytes, ...]
+    regex: re.Pattern[bytes]
+
+
+def tags(*programs: str) -> Tags:
+    """Return the Tags; each of *programs* begins with a letter, or looking for it is slow."""
+    regexes = tuple(program.encode("ascii") for program in programs)
+    return Tags(regexes, re.compile(PATH + b"(?:" + b"|".join(regexes) + b")"))
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server: the programs it logs as, its patterns, and samples of both kinds.
@@ -50,22 +78,15 @@ class Server:
     """
 
     name: str
-    tag: re.Pattern[bytes] | None
+    tag: Tags | None
     patterns: tuple[Pattern, ...]
     samples: tuple[Sample, ...]
-    # Every line of its patterns holds one of these, tag included: a look at a line is cheap.
-    words: tuple[bytes, ...]
     # Why other lines of its programs do not count, in the order in which to say it.
     reasons: tuple[tuple[re.Pattern[bytes], str], ...] = ()
     # Where its fields come from: source file or manual page.
     source: str = ""
 
 
-def tags(regex: str) -> re.Pattern[bytes]:
-    """Return the pattern of a server's tags; a path before the program's name is allowed."""
-    return re.compile(rb"(?:/(?:[a-z0-9.-]{1,30}/){0,4})?(?:" + regex.encode("ascii") + rb")")
-
-
 def reason(regex: str, why: str) -> tuple[re.Pattern[bytes], str]:
     """Return one of a server's reasons; *regex* as in pattern()."""
-    return pattern("failure", regex).regex, why
+    return verbose(regex), why

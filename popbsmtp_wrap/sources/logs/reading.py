@@ -1,6 +1,7 @@
 """One open log file, read as it grows."""
 
 import os
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,6 +49,9 @@ class OpenLog:
         self._lines = Lines(offset)
         self._live_since = live_since
         self._looked = (-1, -1)
+        self._opened = time.monotonic()
+        # What stands here was written before; what follows was not.
+        self._before = status.st_size
 
     @property
     def place(self) -> Place:
@@ -69,7 +73,7 @@ class OpenLog:
         if (status.st_size, status.st_mtime_ns) == self._looked:
             self._live_since = now
             return None
-        while data := os.pread(self.descriptor, PIECE, self._next):
+        while data := os.pread(self.descriptor, self._room(), self._next):
             self._check_head(self._next + len(data))
             self._next += len(data)
             self.grown_at = now
@@ -82,6 +86,12 @@ class OpenLog:
         self._looked = (status.st_size, status.st_mtime_ns)
         self._live_since = now
         return None
+
+    def _room(self) -> int:
+        """Return how many bytes to read at once: lines of before and after stay apart."""
+        if self._live_since is None and self._next >= self._before:
+            self._live_since = self._opened
+        return PIECE if self._live_since is not None else min(PIECE, self._before - self._next)
 
     def restarted(self) -> "OpenLog":
         """Return the same file from its beginning, after it was truncated; this one is void."""

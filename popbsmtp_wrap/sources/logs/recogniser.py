@@ -5,13 +5,15 @@ server's own is distrusted. What is ambiguous does not count.
 """
 
 import re
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property, lru_cache
+from typing import Final, get_args
 
 from popbsmtp_wrap.address import canonical_address, never_counts, printable
 from popbsmtp_wrap.log_header import Header, read_header, read_stamp
 from popbsmtp_wrap.own_pattern import OwnPattern
-from popbsmtp_wrap.sources.logs.event import Event
+from popbsmtp_wrap.sources.logs.event import Event, Kind
+from popbsmtp_wrap.sources.logs.gate import gate
 from popbsmtp_wrap.sources.logs.memory import Memory
 from popbsmtp_wrap.sources.logs.pattern import Pattern, Server
 from popbsmtp_wrap.sources.logs.servers import SERVERS
@@ -23,6 +25,9 @@ LONGEST_LINE: Final = 4096
 _TWO_LINES_S: Final = 600
 # Distinct tags of a log; a log of more has tags from outside.
 _MOST_TAGS: Final = 1000
+# Clients and sessions come back; about 200 bytes each.
+_MOST_ADDRESSES: Final = 4096
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 def server_names() -> list[str]:
@@ -40,35 +45,70 @@ class Recogniser:
     Lines of one log go in their order: some servers need two for a login. Not safe for threads.
     """
 
-    def __init__(self, servers: Collection[str] = (), own: Sequence[OwnPattern] = ()) -> None:
-        """Take all servers when *servers* is empty. Raise ValueError for an unknown name."""
+    def __init__(
+        self,
+        servers: Collection[str] = (),
+        own: Sequence[OwnPattern] = (),
+        kinds: Collection[Kind] = KINDS,
+    ) -> None:
+        """Take all servers when *servers* is empty; events() yields *kinds*.
+
+        Raise ValueError for an unknown server.
+        """
         known = {*server_names(), *(pattern.name for pattern in own)}
         if unknown := set(servers) - known:
             raise ValueError(
                 f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
             )
-        chosen = [server for server in SERVERS if not servers or server.name in servers]
+        self._kinds = kinds
+        self._has_logouts = "logout" in kinds
+        self._chosen = [server for server in SERVERS if not servers or server.name in servers]
         self._own = tuple(pattern for pattern in own if not servers or pattern.name in servers)
-        self._tagged = tuple(server for server in chosen if server.tag)
-        self._bare = tuple(server for server in chosen if not server.tag)
-        words = [word for server in chosen for word in server.words]
-        words += [word for pattern in self._own for word in pattern.words]
-        # The shortest first, as it makes others needless.
-        self._words: list[bytes] = []
-        for word in sorted(words, key=len):
-            if not any(other in word for other in self._words):
-                self._words.append(word)
-        self._by_tag: dict[bytes, tuple[Server, ...]] = {}
+        self._tagged = tuple(server for server in self._chosen if server.tag)
+        self._bare = [(s.name, p) for s in self._chosen if not s.tag for p in s.patterns]
+        self._by_tag: dict[bytes, tuple[tuple[str, Pattern], ...]] = {}
         self._clients: Memory[tuple[str, str]] = Memory()
         self._sessions: Memory[str] = Memory()
 
+    @cached_property
+    def _gate(self) -> re.Pattern[bytes]:
+        words = [word for pattern in self._own for word in pattern.words]
+        return gate(self._chosen, words, self._kinds)
+
+    def events(self, block: bytes) -> Iterator[tuple[int, Event]]:
+        """Yield what the lines of *block* say that counts, each with its place among them, from 0.
+
+        The last line may lack its end.
+        """
+        block = b"\n" + block
+        kinds, recognise = self._kinds, self.recognise
+        number = counted = 0
+        for found in self._gate.finditer(block):
+            event = recognise(found[1])
+            if event and event.kind in kinds:
+                start = found.start()
+                number += block.count(b"\n", counted, start)
+                counted = start
+                yield number, event
+
+    def read(self, lines: Sequence[bytes]) -> Iterator[Event]:
+        """Yield what *lines*, without their ends, say that counts."""
+        block = b"\n".join(lines)
+        if block.count(b"\n") < len(lines):
+            return (event for _, event in self.events(block))
+        # Of the journal, a message with line ends in it: what stands behind one is no line.
+        found = map(self.recognise, lines)
+        return (event for event in found if event and event.kind in self._kinds)
+
     def recognise(self, line: bytes) -> Event | None:
         """Return what *line*, without its end, says; None if it says nothing that counts."""
-        for word in self._words:
-            if word in line:
-                found = self.judge(line)
-                return None if isinstance(found, str) else found
-        return None
+        if len(line) > LONGEST_LINE:
+            return None
+        line = _bared(line)
+        try:
+            return self._event(line, read_header(line))
+        except _NoEventError:
+            return None
 
     def explain(self, line: bytes) -> str:
         """Return what *line* is, or why it does not count. Takes the place of recognise()."""
@@ -83,8 +123,7 @@ class Recogniser:
         """Return the event, or why there is none. Takes the place of recognise()."""
         if len(line) > LONGEST_LINE:
             return f"longer than {LONGEST_LINE} bytes"
-        # Zeros: what copytruncate leaves where the log was.
-        line = line.lstrip(b"\0").rstrip(b"\r\n \0")
+        line = _bared(line)
         header = read_header(line)
         try:
             return self._event(line, header) or self._why(line, header)
@@ -93,16 +132,15 @@ class Recogniser:
 
     def _event(self, line: bytes, header: Header | None) -> Event | None:
         if header:
-            for server in self._servers(header.tag):
-                for pattern in server.patterns:
-                    if found := pattern.regex.match(line, header.end):
-                        return self._read(server.name, pattern, found, header)
+            end = header.end
+            for server, pattern in self._patterns(header.tag):
+                if found := pattern.regex.match(line, end):
+                    return self._read(server, pattern, found, header)
         stamp, start = read_stamp(line)
-        for server in self._bare:
-            for pattern in server.patterns:
-                if found := pattern.regex.match(line, start):
-                    bare = Header(stamp, b"", b"", b"", start, start)
-                    return self._read(server.name, pattern, found, bare)
+        for server, pattern in self._bare:
+            if found := pattern.regex.match(line, start):
+                bare = Header(stamp, b"", b"", b"", start, start)
+                return self._read(server, pattern, found, bare)
         for own in self._own:
             if read := own.read(line):
                 kind, address, user, service, time = read
@@ -110,55 +148,57 @@ class Recogniser:
                 return Event(kind, own.name, address, user, service, time)
         return None
 
-    def _servers(self, tag: bytes) -> tuple[Server, ...]:
-        servers = self._by_tag.get(tag)
-        if servers is None:
-            servers = tuple(s for s in self._tagged if s.tag and s.tag.fullmatch(tag))
+    def _patterns(self, tag: bytes) -> tuple[tuple[str, Pattern], ...]:
+        patterns = self._by_tag.get(tag)
+        if patterns is None:
+            patterns = tuple((s.name, p) for s in self._servers(tag) for p in s.patterns)
             if len(self._by_tag) < _MOST_TAGS:
-                self._by_tag[tag] = servers
-        return servers
+                self._by_tag[tag] = patterns
+        return patterns
+
+    def _servers(self, tag: bytes) -> list[Server]:
+        return [s for s in self._chosen if s.tag and s.tag.regex.fullmatch(tag)]
 
     def _read(self, server: str, pattern: Pattern, found: re.Match[bytes], header: Header) -> Event:
         fields = found.groupdict(b"")
-        process = (server, header.host, header.pid)
-        if pattern.role == "failure":
-            self._clients.take(process)
-            address = ""
+        role = pattern.role
+        address = ""
+        if role == "failure":
+            self._clients.take((server, header.host, header.pid))
         else:
+            count = found.string.count
             for text in pattern.once:
-                if found.string.count(text) > 1:
+                if count(text) > 1:
                     raise _NoEventError(
                         f"{text.decode().strip()} stands in it twice:"
                         " an outsider may have written one of them"
                     )
-            address = self._address(pattern, fields, process, header)
-        user = _text(fields.get("user") or fields.get("bare", b""))
+            if own := fields.get("address") or fields.get("other"):
+                address = _client(own)
+            if not address or role == "connect":
+                process = (server, header.host, header.pid)
+                address = self._joined(pattern, address, fields, process, header)
+        user = (fields.get("user") or fields.get("bare", b"")).decode("utf-8", "backslashreplace")
         if user.lower() == "anonymous":
             raise _NoEventError("an anonymous login")
-        if pattern.role == "login" and (session := fields.get("session")):
+        if role == "login" and self._has_logouts and (session := fields.get("session")):
             self._sessions.put((server, session), address)
-        kind = "login" if pattern.role == "connect" else pattern.role
+        kind: Kind = "login" if role == "connect" else role
         service = _service(fields.get("service") or header.tag)
         return Event(kind, server, address, user, service, header.stamp.decode("ascii"))
 
-    def _address(
+    def _joined(
         self,
         pattern: Pattern,
+        address: str,
         fields: dict[str, bytes],
         process: tuple[str | bytes, ...],
         header: Header,
     ) -> str:
-        """Return the client's address: the line's own, or that of an earlier line."""
-        if text := fields.get("address") or fields.get("other"):
-            try:
-                address = canonical_address(text.decode("ascii"))
-            except ValueError as error:
-                raise _NoEventError(str(error)) from None
-            _client_only(address)
-            if pattern.role == "connect":
-                self._clients.put(process, (address, header.stamp.decode("ascii")))
-                raise _NoEventError("a connection; its login is another line")
-            return address
+        """Return the address that an earlier line has; of a connection, keep it for a later one."""
+        if pattern.role == "connect":
+            self._clients.put(process, (address, header.stamp.decode("ascii")))
+            raise _NoEventError("a connection; its login is another line")
         if pattern.role == "logout":
             if known := self._sessions.take((process[0], fields.get("session", b""))):
                 return known
@@ -190,10 +230,23 @@ def _client_only(address: str) -> None:
         raise _NoEventError(f"{address} is {kind}, no client's address")
 
 
+@lru_cache(_MOST_ADDRESSES)
+def _client(text: bytes) -> str:
+    """Return the canonical address. Raise _NoEventError for one that is no client's."""
+    try:
+        address = canonical_address(text.decode("ascii"))
+    except ValueError as error:
+        raise _NoEventError(str(error)) from None
+    _client_only(address)
+    return address
+
+
+@lru_cache(_MOST_TAGS)
 def _service(text: bytes) -> str:
     lower = text.lower()
     return "imap" if b"imap" in lower else "pop3" if b"pop" in lower else ""
 
 
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
+def _bared(line: bytes) -> bytes:
+    """Return *line* without what copytruncate leaves where the log was: zeros."""
+    return line.lstrip(b"\0").rstrip(b"\r\n \0")

@@ -14,7 +14,9 @@ _MONTHS: Final = dict(
     )
 )
 _DAY_S: Final = 86400
-_HMS = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})(?P<fraction>[.,][0-9]{1,9})?"
+_HMS = r"(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):00"
+# All forms have them once, behind hour and minute.
+_SECONDS = re.compile(r"(?<=[0-9]{2}:[0-9]{2}:)([0-9]{2})(?:[.,]([0-9]{1,9}))?", re.ASCII)
 _MONTH_DAY = r"(?P<name>[A-Z][a-z]{2}) {1,2}(?P<day>[0-9]{1,2}) "
 _FORMS: Final = tuple(
     re.compile(form, re.ASCII)
@@ -51,8 +53,16 @@ def moment(stamp: str, now: float) -> float | None:
         return float(stamp)
     if found := _TAI64N.fullmatch(stamp):
         return int(found[1], 16) - _TAI_OFFSET_S + int(found[2], 16) / 1e9
-    moments = _moments(stamp, time.localtime(now).tm_year, time.tzname, time.timezone)
-    return next((seconds for seconds in moments if seconds <= now + _DAY_S), None)
+    if not (found := _SECONDS.search(stamp)):
+        return None
+    # A leap second is the last one once more. No clock is put forward or back within a minute.
+    beyond = min(int(found[1]), 59) + float(f"0.{found[2] or 0}")
+    minute = f"{stamp[: found.start()]}00{stamp[found.end() :]}"
+    latest = now + _DAY_S - beyond
+    for seconds in _moments(minute, time.localtime(now).tm_year, time.tzname, time.timezone):
+        if seconds <= latest:
+            return seconds + beyond
+    return None
 
 
 def apart_s(earlier: str, later: str) -> float | None:
@@ -70,9 +80,9 @@ def apart_s(earlier: str, later: str) -> float | None:
     return None if first is None or second is None else (second - first) % _LEAP_YEAR_S
 
 
-@lru_cache(maxsize=1000)  # the lines of some minutes
+@lru_cache(maxsize=1000)  # the minutes of some logs
 def _moments(stamp: str, year: int, *_zone: object) -> tuple[float, ...]:
-    """Return what *stamp* may mean, latest first, when now is in *year*.
+    """Return what *stamp*, of a whole minute, may mean, latest first, when now is in *year*.
 
     The local zone is a part of the key: tzset(3) makes earlier results wrong.
     """
@@ -95,10 +105,9 @@ def _moments(stamp: str, year: int, *_zone: object) -> tuple[float, ...]:
                 int(fields["day"]),
                 int(fields["hour"]),
                 int(fields["minute"]),
-                min(int(fields["second"]), 59),  # a leap second
                 tzinfo=_zone_of(fields.get("zone")),
             )
-            moments.append(then.timestamp() + float("0." + (fields["fraction"] or ".0")[1:]))
+            moments.append(then.timestamp())
         except (ValueError, OverflowError):
             continue
     return tuple(moments)

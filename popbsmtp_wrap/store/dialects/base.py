@@ -118,8 +118,19 @@ class Dialect:
     def lock_setup(self, connection: Connection) -> None:
         """Keep another init out, where two could see each other's half-made table."""
 
-    def begin_write(self, connection: Connection) -> None:
+    def begin_write(self, execute: Callable[[str], object]) -> None:
         """Wait for other writers now, where a statement would wait before it reads the clock."""
+
+    def has_bounded_waits(self, database: Database) -> bool:
+        """Tell whether nothing but the time-outs of store/waiting.py decides how long it takes."""
+        return True
+
+    def prepared(self, name: str, text: str) -> tuple[str, str] | None:
+        """Return what makes the driver's *text* a prepared statement, and what executes that.
+
+        None where the text itself is as good. The values are the same.
+        """
+        return None
 
     def begin_expire(self, connection: Connection) -> None:
         """Let a crash undo this transaction: what expire deletes is still old the next time."""

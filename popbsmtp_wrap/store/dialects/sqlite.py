@@ -14,6 +14,7 @@ from sqlalchemy.sql.elements import quoted_name
 from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.errors import RefusedError, SchemaError, StoreUnavailableError
 from popbsmtp_wrap.store.dialects.base import NO_TABLE, Dialect, Trouble
+from popbsmtp_wrap.store.disks import is_on_local_disk
 from popbsmtp_wrap.store.files import path_of
 
 
@@ -69,7 +70,8 @@ class SQLite(Dialect):
 
     def connect_arguments(self, url: URL, connect_s: float, answer_s: float) -> dict[str, Any]:
         # How long a writer waits for another one (sqlite3_busy_timeout).
-        return {"timeout": answer_s}
+        # A resident writer commits in one of two threads, never in both at once.
+        return {"timeout": answer_s, "check_same_thread": False}
 
     def prepare(self, engine: sa.engine.Engine) -> None:
         @sa.event.listens_for(engine, "connect")
@@ -83,10 +85,13 @@ class SQLite(Dialect):
 
     def lock_setup(self, connection: Connection) -> None:
         # Python's sqlite3 begins no transaction for data definition.
-        self.begin_write(connection)
+        self.begin_write(connection.exec_driver_sql)
 
-    def begin_write(self, connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    def has_bounded_waits(self, database: Database) -> bool:
+        return is_on_local_disk(path_of(database))
+
+    def begin_write(self, execute: Callable[[str], object]) -> None:
+        execute("BEGIN IMMEDIATE")
 
     @contextmanager
     def expiring(self, engine: sa.engine.Engine) -> Iterator[Callable[[], object]]:

@@ -97,14 +97,18 @@ _ONCE = ("ip=[", "user=")
 
 COURIER: Final = Server(
     "courier",
-    tags(r"(?:courier-?)?(?:imap|pop3|couriertcp)(?:d|login)(?:-ssl)?"),
+    tags(
+        *(
+            name + r"(?:d|login)(?:-ssl)?"
+            for name in ("imap", "pop3", "courier-?imap", "courier-?pop3", "couriertcp")
+        )
+    ),
     (
-        pattern("login", rf"{_INFO}LOGIN,[ ]{_WHO}", *_ONCE),
-        pattern("logout", rf"{_INFO}(?:LOGOUT|TIMEOUT|DISCONNECTED),[ ]{_WHO}", *_ONCE),
-        pattern("failure", rf"{_INFO}LOGIN[ ](?:FAILED|REFUSED)"),
+        pattern("login", rf"{_INFO}LOGIN,[ ]", _WHO, *_ONCE),
+        pattern("logout", rf"{_INFO}(?:LOGOUT|TIMEOUT|DISCONNECTED),[ ](?=user=)", _WHO, *_ONCE),
+        pattern("failure", rf"{_INFO}LOGIN[ ](?:FAILED|REFUSED)", ""),
     ),
     _COURIER_SAMPLES,
-    (b"imap", b"pop", b"couriertcp"),
     (
         reason(r".*ip=\[.*ip=\[", "ip= stands in it twice: ambiguous"),
         reason(r"Connection,", "a connection without a login"),

@@ -182,6 +182,7 @@ _ITSELF = r"(?:Info:[ ])?"
 _NAMED = rf"{_ITSELF}(?P<service>imap|pop3)-login(?:\[[0-9]{{1,10}}\])?:[ ](?:Info:[ ])?"
 # A proxy of 2.4 says the second after the server behind it has let the user in. That of 2.3 puts
 # the user's name in front of it, where it can look like more of the line.
+_BEGIN = r"(?=Log(?!in[ ]aborted)|Started[ ]proxying)"
 _SUCCESS = (
     r"(?:(?:Login|Logged[ ]in)(?::|,|[ ]-)?"
     r"|Started[ ]proxying[ ]to[ ]remote[ ]host(?:[ ]\([0-9.]{1,12}[ ]secs\))?:)[ ][(\[]?"
@@ -194,7 +195,7 @@ _USER = r"user=(?:<(?P<user>[^<>*]++)>|(?P<bare>[^<>*,= ]++))"
 _OTHER = (
     r"(?!rip=|user=|method=(?i:anonymous)|master(?:_user)?=<?[^<>,])"
     # A lone > closes the name of a user that looks like fields.
-    r"[^,<>]*+(?:<[^,<>]*+>)?+"
+    r"[^,<>]*+(?>(?:<[^,<>]*+>)?)"
 )
 _BEFORE = rf"(?:{_OTHER},[ ])*?"
 _AFTER = rf"(?:,[ ]{_OTHER})"
@@ -210,31 +211,34 @@ _ONCE = (" rip=", " method=", " lip=", " session=")
 # mail_log_prefix of 2.3 and newer; older ones do not name the session.
 _LOGOUT = pattern(
     "logout",
-    r"(?P<service>imap|pop3)\((?P<user>[^()]++)\)<[0-9]{1,10}><(?P<session>[^<>]{1,64}+)>:[ ]"
+    r"(?P<service>imap|pop3)\((?P<user>[^()]{1,255}+)\)<",
+    r"[0-9]{1,10}><(?P<session>[^<>]{1,64}+)>:[ ]"
     r"(?:Info:[ ])?(?:Disconnected|Logged[ ]out|Connection[ ]closed|Server[ ]shutting[ ]down)",
 )
 _FAILURE = pattern(
     "failure",
     r"(?:(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ])?(?:Info:[ ])?"
     r"(?:Aborted[ ]login|Login[ ]aborted|Disconnected|Maximum[ ]number[ ]of[ ]connections"
-    r"|Internal[ ]login[ ]failure|Auth[ ]process[ ]broken)\b",
+    r"|Internal[ ]login[ ]failure|Auth[ ]process[ ]broken)",
+    r"\b",
 )
 
 
 def _patterns(process: str) -> tuple[Pattern, ...]:
     """Return the patterns for messages that begin with *process*."""
-    message = process + _SUCCESS
+    head = process + _BEGIN
     return (
-        pattern("login", rf"{message}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
-        pattern("login", rf"{message}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
-        pattern("login", rf"{message}{_BEFORE}{_RIP}{_END}", *_ONCE),
+        _LOGOUT,
+        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
+        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
+        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_RIP}{_END}", *_ONCE),
         # 0.99
         pattern(
             "login",
-            rf"{process}Login:[ ](?P<user>[^\s\[\]<>*]++)[ ]\[{ADDRESS}\]"
+            head,
+            rf"Login:[ ](?P<user>[^\s\[\]<>*]++)[ ]\[{ADDRESS}\]"
             r"(?:,[ ](?:TLS|secured))?\Z",
         ),
-        _LOGOUT,
         _FAILURE,
     )
 
@@ -256,19 +260,16 @@ _REASONS = (
     reason(r"(?:imap|pop3)\(", "a session whose log line does not name its address"),
 )
 
-_WORDS = (b"imap", b"pop")
-
 DOVECOT: Final = Server(
     "dovecot",
     tags(r"dovecot[A-Za-z0-9_.-]{0,40}"),
     _patterns(_NAMED),
     _DOVECOT_SAMPLES,
-    _WORDS,
     _REASONS,
     "client_get_log_str() in src/login-common/client-common.c; mail_log_prefix",
 )
 DOVECOT_LOGIN: Final = Server(
-    "dovecot", tags(r"(?:imap|pop3)-login"), _patterns(_ITSELF), (), _WORDS, _REASONS
+    "dovecot", tags("imap-login", "pop3-login"), _patterns(_ITSELF), (), _REASONS
 )
 # The mail process in a log of Dovecot's own: imap(user)<pid><session>: is no tag.
-DOVECOT_OWN_LOG: Final = Server("dovecot", None, (_LOGOUT,), (), _WORDS)
+DOVECOT_OWN_LOG: Final = Server("dovecot", None, (_LOGOUT,), ())

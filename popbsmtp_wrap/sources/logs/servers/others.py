@@ -89,56 +89,59 @@ _EXCHANGE_SAMPLES: Final = (
 
 VPOPMAIL: Final = Server(
     "vpopmail",
-    tags(r"vpopmail|vchkpw(?:-pop3s?|-imaps?)?"),
+    tags("vpopmail", r"vchkpw(?:-pop3s?|-imaps?)?"),
     (
         # The port decides the name: vchkpw-smtp and vchkpw-webmail prove nothing of the client.
         pattern(
             "login",
             r"(?:vchkpw-(?P<service>pop3s?|imaps?):[ ])?\((?:PLAIN|LOGIN|APOP|CRAM-MD5)\)[ ]"
-            rf"login[ ]success[ ](?P<user>[^\s:]{{1,255}}+):{ADDRESS}\Z",
+            r"login[ ]success[ ]",
+            rf"(?P<user>[^\s:]{{1,255}}+):{ADDRESS}\Z",
         ),
         pattern(
             "login",
-            rf"(?:vchkpw:[ ])?login[ ]\[(?P<user>[^\s\[\]]{{1,255}}+)\][ ]from[ ]{ADDRESS}\Z",
+            r"(?:vchkpw:[ ])?login[ ]\[",
+            rf"(?P<user>[^\s\[\]]{{1,255}}+)\][ ]from[ ]{ADDRESS}\Z",
         ),
         pattern(
-            "failure", r"(?:vchkpw-(?P<service>[a-z0-9]{1,12}):[ ])?(?:password[ ]fail|null[ ])"
+            "failure",
+            r"(?:vchkpw-(?P<service>[a-z0-9]{1,12}):[ ])?(?:password[ ]fail|null[ ])",
+            "",
         ),
     ),
     _VPOPMAIL_SAMPLES,
-    (b"pop",),
     (reason(r"vchkpw-(?!pop3|imap)", "no POP or IMAP login"),),
     "vchkpw.c",
 )
 CUCIPOP: Final = Server(
     "cucipop",
-    tags(r"(?:in\.)?cucipop"),
+    tags("cucipop"),
     (
         pattern(
             "login",
+            "",
             rf"(?P<user>[^\s]{{1,255}}+)[ ]{ADDRESS}[ ][0-9]{{1,9}},[ ][0-9]{{1,9}}[ ]"
             r"\([0-9]{1,12}\),[ ][0-9]{1,9}[ ]\([0-9]{1,12}\)\Z",
         ),
     ),
     _CUCIPOP_SAMPLES,
-    (b"cucipop",),
     (),
     "cucipop.c; pop-before-smtp-conf.pl",
 )
 # The first bracket is the server's own address, the second one the client's.
 TEAPOP: Final = Server(
     "teapop",
-    tags(r"(?:in\.)?teapop"),
+    tags("teapop"),
     (
         pattern(
             "login",
-            r"Successful[ ]login[ ]for[ ](?P<user>[^\s\[\]]{1,255}+)"
+            "Successful[ ]login[ ]for[ ]",
+            r"(?P<user>[^\s\[\]]{1,255}+)"
             rf"[ ]\[[0-9A-Fa-f:.]{{2,45}}+\][ ]from[ ](?:{HOST}[ ])?\[{ADDRESS}\]\Z",
         ),
-        pattern("failure", r"(?:Failed|Unsuccessful)[ ]login"),
+        pattern("failure", "(?:Failed|Unsuccessful)[ ]login", ""),
     ),
     _TEAPOP_SAMPLES,
-    (b"teapop",),
     (),
     "teapop/pop-main.c; popauth.watcher",
 )
@@ -150,7 +153,8 @@ PERDITION: Final = Server(
         pattern(
             "login",
             # [address]:port of IPv6, address:port, and without ports before 1.17.
-            r"Auth:[ ](?:(?P<address>[0-9.]{7,15}+)(?::[0-9]{1,5})?"
+            "Auth:[ ]",
+            r"(?:(?P<address>[0-9.]{7,15}+)(?::[0-9]{1,5})?"
             r"|\[(?P<other>[0-9A-Fa-f:.]{2,45}+)\](?::[0-9]{1,5})?)"
             r"->[0-9A-Za-z:.\[\]]{2,60}[ ](?:client-secure=[a-z0-9]{1,20}[ ])?"
             rf"(?:{_ID}|user)=\"(?P<user>[^\"]{{1,255}}+)\"[ ]server=\"[^\"]{{1,255}}+\""
@@ -160,10 +164,10 @@ PERDITION: Final = Server(
             r"|[ ]port=\"[0-9]{1,5}\")\Z",
             "status=",
         ),
-        pattern("failure", r"Auth:[ ].*status=\"(?!ok\")|Fatal[ ]Error"),
+        pattern("failure", "Auth:[ ]", r".*status=\"(?!ok\")"),
+        pattern("failure", "Fatal[ ]Error", ""),
     ),
     _PERDITION_SAMPLES,
-    (b"perdition",),
     (reason(r"Auth:.*authorisation_id=(?!NONE)", "a login as somebody else"),),
     "perdition/perdition.c",
 )
@@ -173,12 +177,12 @@ APPLE: Final = Server(
     (
         pattern(
             "login",
-            r"(?P<service>IMAP|POP3?)[ ]User[ ]\"(?P<user>[^\"]{1,255}+)\""
+            r"(?P<service>IMAP|POP3?)[ ]User[ ]\"",
+            r"(?P<user>[^\"]{1,255}+)\""
             rf"[ ]log[ ]on[ ]successful[ ]from[ ]{ADDRESS}\Z",
         ),
     ),
     _APPLE_SAMPLES,
-    (b"IMAP User", b"POP User", b"POP3 User"),
     (),
     "AppleMailServer.IMAP.log; pop-before-smtp-conf.pl",
 )
@@ -190,7 +194,7 @@ ZIMBRA: Final = Server(
     (
         pattern(
             "login",
-            r"INFO[ ]{1,2}\[(?:Imap|Pop3)[A-Za-z]{0,20}-[0-9]{1,9}\][ ]"
+            r"INFO[ ]{1,2}\[(?:Imap|Pop3)[A-Za-z]{0,20}-[0-9]{1,9}\][ ]",
             r"\[(?:name=(?P<name>[^;\[\]]{1,255}+);)?(?:mid=[0-9]{1,12};)?"
             rf"(?:ip=[0-9A-Fa-f:.]{{2,45}}+;oip={ADDRESS};|ip=(?P<other>[0-9A-Fa-f:.]{{2,45}}+);"
             r"(?!.*(?:ip|via)=))(?P<rest>[^\[\]]{0,400}+)\][ ](?P<service>imap|pop)[ ]-[ ]user[ ]"
@@ -200,7 +204,6 @@ ZIMBRA: Final = Server(
         ),
     ),
     _ZIMBRA_SAMPLES,
-    (b"imap - user", b"pop - user"),
     (),
     "ImapHandler and Pop3Handler of ZimbraServer; its shape was not seen on a running server",
 )
@@ -212,14 +215,14 @@ EXCHANGE: Final = Server(
     (
         pattern(
             "login",
-            r"[0-9A-Fa-f]{16},[0-9]{1,9},[0-9A-Fa-f:.\[\]]{2,60}:[0-9]{1,5},"
+            "[0-9A-Fa-f]{16},",
+            r"[0-9]{1,9},[0-9A-Fa-f:.\[\]]{2,60}:[0-9]{1,5},"
             r"(?:(?P<address>[0-9.]{7,15}+)|\[(?P<other>[0-9A-Fa-f:.]{2,45}+)\]):[0-9]{1,5},"
             r"(?P<user>[^,\"]{1,255}+)(?:,[0-9]{1,9}){3},(?:login|pass|authenticate),"
             r"[^,\"]{0,300}+,R=OK(?:;[^,\"]{0,300}+)?,?\Z",
         ),
     ),
     _EXCHANGE_SAMPLES,
-    (b",R=OK",),
     (),
     "POP3 and IMAP4 protocol logging of Exchange; not seen on a running server",
 )

@@ -54,28 +54,33 @@ _QPOPPER_OWN_LOG_SAMPLES: Final = (
 
 _HOST = r"[A-Za-z0-9._:-]{1,255}+"
 _PLACE = r"(?:[ ]\[[a-z_]{1,40}\.c:[0-9]{1,6}\])?"
+_VERSION = r"(?:\([^()\"\n]{1,40}\)[ ])?"
+_LOGIN_HEAD = rf"{_VERSION}POP[ ]login[ ]by[ ]user[ ]"
 _LOGIN = (
-    r"(?:\([^()\"]{1,40}\)[ ])?POP[ ]login[ ]by[ ]user[ ]"
     r"(?:\"(?P<user>[^\"]{1,255}+)\"|(?P<bare>[^\s\"]{1,255}+))"
     rf"[ ]at[ ]\([^()\s]{{1,255}}+\)[ ]{ADDRESS}(?:[ ]via[ ][A-Za-z0-9./-]{{1,40}})?{_PLACE}\Z"
 )
 # user, messages and bytes deleted, messages and bytes left, host, address (pop_updt.c). Written at
 # the end of a session.
+_STATS_HEAD = rf"{_VERSION}Stats:[ ]{{1,2}}"
 _STATS = (
-    r"(?:\([^()\"]{1,40}\)[ ])?Stats:[ ]{1,2}(?P<user>[^\s]{1,255}+)(?:[ ][0-9]{1,12}){4}"
+    r"(?P<user>[^\s]{1,255}+)(?:[ ][0-9]{1,12}){4}"
     rf"[ ](?:{_HOST}[ ]|\[?{_HOST}\]?[ ])?{ADDRESS}{_PLACE}\Z"
 )
 # The HMS patch.
-_HMS = rf"\((?P<user>[^\s,()]{{1,255}}+),[ ]?{ADDRESS}\)[ ]Authenticated\.?{_PLACE}\Z"
-_WORDS = (b"pop", b"Stats:")
+_HMS = rf"(?P<user>[^\s,()]{{1,255}}+),[ ]?{ADDRESS}\)[ ]Authenticated\.?{_PLACE}\Z"
+_BOX = r"\[(?:q?popper|[0-9]{1,10})\][ ]"
 _SOURCE = "popper/pop_log.c, popper/pop_updt.c"
 
 QPOPPER: Final = Server(
     "qpopper",
-    tags(r"(?:in\.)?q?popper[A-Za-z0-9._-]{0,20}"),
-    (pattern("login", _LOGIN), pattern("login", _STATS), pattern("login", _HMS)),
+    tags(r"qpopper[A-Za-z0-9._-]{0,20}", r"popper[A-Za-z0-9._-]{0,20}"),
+    (
+        pattern("login", _LOGIN_HEAD, _LOGIN),
+        pattern("login", _STATS_HEAD, _STATS),
+        pattern("login", r"\(", _HMS),
+    ),
     _QPOPPER_SAMPLES,
-    _WORDS,
     (
         reason(r".*Servicing[ ]request", "a connection without a login"),
         reason(r".*(?:-ERR|[Ff]ailed|Possible[ ]probe)", "a failed login"),
@@ -87,11 +92,10 @@ QPOPPER_OWN_LOG: Final = Server(
     "qpopper",
     None,
     (
-        pattern("login", rf"\[(?:q?popper|[0-9]{{1,10}})\][ ]{_LOGIN}"),
-        pattern("login", rf"\[(?:q?popper|[0-9]{{1,10}})\][ ]{_STATS}"),
+        pattern("login", _BOX + _LOGIN_HEAD, _LOGIN),
+        pattern("login", _BOX + _STATS_HEAD, _STATS),
     ),
     _QPOPPER_OWN_LOG_SAMPLES,
-    _WORDS,
     (),
     _SOURCE,
 )

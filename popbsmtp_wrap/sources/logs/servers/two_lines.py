@@ -66,82 +66,85 @@ _FROM = rf"(?:{HOST}[ ])?[\[(]?{ADDRESS}[\])]?\Z"
 
 POPA3D: Final = Server(
     "popa3d",
-    tags(r"(?:in\.)?popa3d"),
+    tags("popa3d"),
     (
-        pattern("connect", rf"Session[ ]from[ ]{_FROM}"),
+        pattern("connect", "Session[ ]from[ ]", _FROM),
         # With the patch of pop-before-smtp the address stands in the same line.
         pattern(
             "login",
-            r"Authentication[ ]passed[ ]for[ ](?P<user>[^\s\[\]]{1,255}+)"
+            "Authentication[ ]passed[ ]for[ ]",
+            r"(?P<user>[^\s\[\]]{1,255}+)"
             rf"[ ]--[ ]\[{ADDRESS}\]\Z",
         ),
-        pattern("login", r"Authentication[ ]passed[ ]for[ ](?P<user>[^\s\[\]]{1,255}+)\Z"),
-        pattern("failure", r"Authentication[ ]failed|Didn't[ ]attempt|Premature"),
+        pattern("login", "Authentication[ ]passed[ ]for[ ]", r"(?P<user>[^\s\[\]]{1,255}+)\Z"),
+        pattern("failure", "Authentication[ ]failed|Didn't[ ]attempt|Premature", ""),
     ),
     _POPA3D_SAMPLES,
-    (b"popa3d",),
     (),
     "pop_root.c and standalone.c; contrib/popa3d of pop-before-smtp",
 )
 SOLID_POP3D: Final = Server(
     "solid-pop3d",
-    tags(r"(?:in\.)?(?:spop3d|solid-pop3d)"),
+    tags("spop3d", "solid-pop3d"),
     (
-        pattern("connect", rf"connect[ ]from[ ]{_FROM}"),
+        pattern("connect", "connect[ ]from[ ]", _FROM),
         # --enable-logextend
         pattern(
             "login",
-            r"(?:mapped[ ]|APOP[ ])?user[ ](?P<user>[^\s]{1,255}+)[ ]authenticated"
+            "(?:mapped[ ]|APOP[ ])?user[ ]",
+            r"(?P<user>[^\s]{1,255}+)[ ]authenticated"
             rf"[ ]-[ ](?:{HOST}[ ])?[\[(]?{ADDRESS}[\])]?\Z",
         ),
         pattern(
             "login",
-            r"(?:mapped[ ]|APOP[ ])?user[ ](?P<user>[^\s]{1,255}+)[ ]authenticated\Z",
+            "(?:mapped[ ]|APOP[ ])?user[ ]",
+            r"(?P<user>[^\s]{1,255}+)[ ]authenticated\Z",
         ),
-        pattern("failure", r"(?:APOP[ ])?authentication[ ]failed|root[ ]login|can't[ ]find"),
+        pattern("failure", "(?:APOP[ ])?authentication[ ]failed|root[ ]login|can't[ ]find", ""),
     ),
     _SOLID_POP3D_SAMPLES,
-    (b"pop3d",),
     (),
     "src/main.c and src/log.h",
 )
 VM_POP3D: Final = Server(
     "vm-pop3d",
-    tags(r"(?:in\.)?vm-pop3d"),
+    tags("vm-pop3d"),
     (
-        pattern("connect", rf"Connect[ ]from[ ]{_FROM}"),
+        pattern("connect", "Connect[ ]from[ ]", _FROM),
         pattern(
             "login",
-            rf"User[ ]{_QUOTED}[ ]logged[ ]in[ ]from[ ]{ADDRESS}(?:,[ ]nmsgs=[0-9]{{1,9}})?\Z",
+            "User[ ]",
+            rf"{_QUOTED}[ ]logged[ ]in[ ]from[ ]{ADDRESS}(?:,[ ]nmsgs=[0-9]{{1,9}})?\Z",
         ),
-        pattern("login", rf"User[ ]{_QUOTED}[ ]logged[ ]in(?:,[ ]nmsgs=[0-9]{{1,9}})?\Z"),
-        pattern("failure", r"User[ ].*failed[ ]auth"),
+        pattern("login", "User[ ]", rf"{_QUOTED}[ ]logged[ ]in(?:,[ ]nmsgs=[0-9]{{1,9}})?\Z"),
+        pattern("failure", "User[ ]", ".*failed[ ]auth"),
     ),
     _VM_POP3D_SAMPLES,
-    (b"vm-pop3d",),
     (),
     "user.c and vm-pop3d.c",
 )
 GNU_POP3D: Final = Server(
     "gnu-pop3d",
-    tags(r"(?:in\.)?(?:gnu-)?pop3d"),
+    tags("gnu-pop3d", "pop3d"),
     (
-        pattern("connect", rf"(?:Connect|connect)[ ]from[ ]{_FROM}"),
+        pattern("connect", "(?:Connect|connect)[ ]from[ ]", _FROM),
         pattern(
             "login",
-            r"User[ ](?:[`'\"](?P<user>[^`'\"]{1,255}+)['\"]|(?P<bare>[^\s`'\"]{1,255}+))"
+            "User[ ]",
+            r"(?:[`'\"](?P<user>[^`'\"]{1,255}+)['\"]|(?P<bare>[^\s`'\"]{1,255}+))"
             r"[ ]logged[ ]in[ ]with[ ]mailbox[ ][`'\"]?[^\s`'\"]{1,255}+['\"]?"
             rf"[ ]from[ ]{ADDRESS}\Z",
         ),
         pattern(
             "login",
-            r"User[ ](?:[`'\"](?P<user>[^`'\"]{1,255}+)['\"]|(?P<bare>[^\s`'\"]{1,255}+))"
+            "User[ ]",
+            r"(?:[`'\"](?P<user>[^`'\"]{1,255}+)['\"]|(?P<bare>[^\s`'\"]{1,255}+))"
             r"[ ]logged[ ]in[ ]with[ ]mailbox[ ][`'\"]?[^\s`'\"]{1,255}+['\"]?\Z",
         ),
-        pattern("failure", r"User[ ].*:[ ]authentication[ ]failed|No[ ]such[ ]user"),
+        pattern("failure", "User[ ]", r".*:[ ]authentication[ ]failed"),
+        pattern("failure", "No[ ]such[ ]user", ""),
     ),
     _GNU_POP3D_SAMPLES,
-    (b"pop3d",),
     (),
     "gnu-pop3d user.c; GNU mailutils pop3d/user.c",
 )

@@ -45,23 +45,25 @@ _UW_SAMPLES: Final = (
 )
 
 # nmsgs=, ndele= and mech= follow.
-_REST = r"(?:[ ](?!user=|host=)[a-z]{2,10}=[A-Za-z0-9/_+-]{1,40})*+[ ]?\Z"
+_REST = r"(?>(?:[ ](?!user=|host=)[a-z]{2,10}=[A-Za-z0-9/_+-]{1,40})*)[ ]?\Z"
 _WHO = rf"user=(?P<user>[^\s=]{{1,80}}+)[ ]host=(?:{HOST}[ ])?\[{ADDRESS}\]{_REST}"
 
 UW: Final = Server(
     "uw",
-    tags(r"(?:in\.)?(?:ipop3s?d|imaps?d|ipop2d)"),
+    tags(r"ipop3s?d", r"imaps?d", "ipop2d"),
     (
         pattern(
             "login",
-            rf"(?:\[[^\]]{{1,40}}\][ ]?)?(?:Login|Authenticated|Auth|APOP)[ ]{_WHO}",
+            r"(?:\[[^\]\n]{1,40}\][ ]?)?(?:Login|Authenticated|Auth|APOP)[ ]",
+            _WHO,
             "user=",
             "host=",
         ),
         pattern(
             "logout",
             r"(?:Logout|Autologout|Killed[A-Za-z ,/-]{0,60}|Command[ ]stream[ ]end[ ]of[ ]file"
-            rf"[A-Za-z ,/-]{{0,60}}|Broken[ ]connection[A-Za-z ,/-]{{0,60}})[ ]{_WHO}",
+            r"[A-Za-z ,/-]{0,60}|Broken[ ]connection[A-Za-z ,/-]{0,60})[ ]",
+            _WHO,
             "user=",
             "host=",
         ),
@@ -69,10 +71,10 @@ UW: Final = Server(
             "failure",
             r"Login[ ](?:failed|excessive|disabled)|AUTHENTICATE[ ][^ ]{1,40}[ ]failure"
             r"|Failed[ ][^ ]{1,80}[ ]override|refused[ ]connect",
+            "",
         ),
     ),
     _UW_SAMPLES,
-    (b"imap", b"pop"),
     (
         reason(r".*host=.*host=", "host= stands in it twice: ambiguous"),
         reason(r".*override[ ]of[ ]user=", "an administrator's login as somebody"),

@@ -1,0 +1,60 @@
+"""The thread beside the event loop, and what it says of itself."""
+
+import asyncio
+import threading
+
+import pytest
+
+from popbsmtp_wrap.errors import StoreUnavailableError
+from popbsmtp_wrap.recorder.worker import Worker
+
+PATIENCE_S = 20
+
+
+@pytest.fixture
+def worker():
+    worker = Worker("test", StoreUnavailableError)
+    yield worker
+    worker.end()
+
+
+def test_it_is_busy_until_its_work_is_done(worker):
+    async def main():
+        goes_on = threading.Event()
+        assert not worker.is_busy
+        asked = asyncio.create_task(worker.run(lambda: goes_on.wait(PATIENCE_S)))
+        await asyncio.sleep(0)
+        assert worker.is_busy
+        goes_on.set()
+        assert await asked
+        assert not worker.is_busy
+
+    asyncio.run(main())
+
+
+def test_it_is_busy_with_what_nobody_waits_for_any_more(worker):
+    async def main():
+        begun, goes_on = threading.Event(), threading.Event()
+
+        def work():
+            begun.set()
+            return goes_on.wait(PATIENCE_S)
+
+        asked = asyncio.create_task(worker.run(work))
+        await asyncio.sleep(0)
+        assert begun.wait(PATIENCE_S)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        assert asked.cancelled()
+        assert worker.is_busy
+        goes_on.set()
+        assert await worker.run(lambda: "next") == "next"
+        assert not worker.is_busy
+
+    asyncio.run(main())
+
+
+def test_what_nobody_expected_is_an_error_of_ours(worker):
+    with pytest.raises(StoreUnavailableError, match=r"^ZeroDivisionError: division by zero$"):
+        asyncio.run(worker.run(lambda: 1 / 0))
+    assert not worker.is_busy
