@@ -1,7 +1,6 @@
 """popbsmtp.toml as frozen Settings; every default stands here."""
 
 import os
-import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 from popbsmtp_wrap import values
 from popbsmtp_wrap.errors import ConfigError
 from popbsmtp_wrap.own_pattern import OwnPattern, own_patterns
+from popbsmtp_wrap.passwords import masked
 from popbsmtp_wrap.values import BadValueError, Network, Parse, dialect_of
 
 DEFAULT_PATH: Final = "/etc/popbsmtp/popbsmtp.toml"
@@ -168,6 +168,15 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class Sessions:
+    """[sessions]; renew in seconds, 0 for never, None for a third of grace, see Settings.renew."""
+
+    renew: float | None = _setting(None, values.renew)
+    # The command and its first arguments; () for doveadm where packages put it.
+    doveadm: tuple[str, ...] = _setting((), values.command)
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration; grace in seconds."""
 
@@ -178,6 +187,7 @@ class Settings:
     recorder: Recorder = field(default_factory=Recorder)
     postfix: Postfix = field(default_factory=Postfix)
     watch: Watch = field(default_factory=Watch)
+    sessions: Sessions = field(default_factory=Sessions)
 
     @property
     def refresh(self) -> float:
@@ -185,6 +195,11 @@ class Settings:
         if self.recorder.refresh is None:
             return self.grace / 60
         return self.recorder.refresh
+
+    @property
+    def renew(self) -> float:
+        """Seconds after which the addresses of open sessions are renewed, 0 for never."""
+        return self.grace / 3 if self.sessions.renew is None else self.sessions.renew
 
 
 _SECTIONS: Final[Mapping[str, type]] = {
@@ -194,6 +209,7 @@ _SECTIONS: Final[Mapping[str, type]] = {
     "recorder": Recorder,
     "postfix": Postfix,
     "watch": Watch,
+    "sessions": Sessions,
 }
 
 
@@ -246,6 +262,11 @@ def parse(values: Mapping[str, Any], path: str) -> Settings:
             f"{path}: recorder.refresh: found {settings.refresh:g} s,"
             f" expected at most half of grace ({settings.grace / 2:g} s)"
         )
+    if settings.renew > settings.grace / 2:
+        raise ConfigError(
+            f"{path}: sessions.renew: found {settings.renew:g} s,"
+            f" expected at most half of grace ({settings.grace / 2:g} s)"
+        )
     sockets = settings.recorder.sockets
     if len(set(sockets)) < len(sockets):
         raise ConfigError(
@@ -273,26 +294,3 @@ def _section(
             found = masked(found) if isinstance(found, str) else found
             raise ConfigError(f"{path}: {prefix}{key}: found {found!r}, expected {error}") from None
     return cls(**done, **parsed)
-
-
-def masked(url: str) -> str:
-    """Return *url* with *** for its password."""
-    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url)
-
-
-def read_password(path: str) -> str:
-    """Return the first line of a password file, without its line end.
-
-    Raise ConfigError when others may read it, or when it cannot be read.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            if os.fstat(file.fileno()).st_mode & stat.S_IROTH:
-                raise ConfigError(
-                    f"{path} holds a password and is readable by everyone; run: chmod o-rwx {path}"
-                )
-            return file.readline().rstrip("\r\n")
-    except OSError as error:
-        raise ConfigError(f"password file {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"password file {path} is not UTF-8 text") from None

@@ -59,6 +59,28 @@ def refresh(value: Any) -> float | None:
     return None if value == "" else duration(value)
 
 
+def renew(value: Any) -> float | None:
+    if value in ("", "off"):
+        return None if value == "" else 0.0
+    seconds = duration(value)
+    # Each time a program is started, which takes 20 ms of a core.
+    if 0 < seconds < 1:
+        raise BadValueError('a duration from "1s", or 0 for never')
+    return seconds
+
+
+def command(value: Any) -> tuple[str, ...]:
+    what = 'a program by its absolute path, or a list such as ["/usr/bin/doveadm", "-i", "name"]'
+    words = [value] if isinstance(value, str) and value else value
+    if value == "":
+        return ()
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise BadValueError(what)
+    if not words or not words[0].startswith("/") or any("\0" in word for word in words):
+        raise BadValueError(what)
+    return tuple(words)
+
+
 def text(value: Any) -> str:
     if not isinstance(value, str):
         raise BadValueError("text in quotes")

@@ -31,6 +31,7 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
     from popbsmtp_wrap.doctor.finding import Finding
     from popbsmtp_wrap.doctor.postfix import check_postfix
     from popbsmtp_wrap.doctor.schedule import check_schedule
+    from popbsmtp_wrap.doctor.sessions import check_sessions
     from popbsmtp_wrap.doctor.sockets import check_sockets
     from popbsmtp_wrap.doctor.spool import check_spool
 
@@ -43,6 +44,7 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
         check_spool(settings, time.time()),
         check_postfix(settings, postfix_directory),
         check_dovecot(settings, invocation.config_path, dovecot_config),
+        check_sessions(settings, dovecot_config),
         check_schedule(),
     ):
         for finding in findings:

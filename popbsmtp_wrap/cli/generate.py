@@ -147,6 +147,7 @@ def dovecot(
     runs_as = user or _user(version)
     click.echo(source.configuration(version, command, options, runs_as, group), nl=False)
     if version != "1":
+        _print_sessions(settings)
         _warn_of_access(settings, path, runs_as, group)
 
 
@@ -159,6 +160,7 @@ def _print_sockets(settings: config.Settings, path: str, version: str) -> None:
         tables = source.postlogin_tables(os.path.dirname(settings.recorder.socket))
         raise ConfigError(f"{path} names no post-login socket; add:\n\n{tables}")
     click.echo(source.socket_configuration(version, places), nl=False)
+    _print_sessions(settings)
     for place in places:
         if _is_missing(place.path):
             click.echo(
@@ -166,6 +168,21 @@ def _print_sockets(settings: config.Settings, path: str, version: str) -> None:
                 " nobody listens there; start popbsmtp serve before Dovecot reads this",
                 err=True,
             )
+
+
+def _print_sessions(settings: config.Settings) -> None:
+    """Print what lets the recorder's user ask for open sessions, unless it needs nothing."""
+    user = settings.recorder.user
+    if not settings.renew or user in ("", "root"):
+        return
+    if _exists(pwd.getpwnam, user):
+        click.echo(source.sessions_configuration(user), nl=False)
+    else:
+        click.echo(
+            f"popbsmtp: there is no user {user}, whom Dovecot has to let ask for open sessions;"
+            " add the user, then print this again",
+            err=True,
+        )
 
 
 def _warn_of_access(settings: config.Settings, path: str, user: str, group: str) -> None:

@@ -12,7 +12,7 @@ from popbsmtp_wrap.cli.doctor import doctor
 from popbsmtp_wrap.cli.generate import dovecot, postfix
 from popbsmtp_wrap.cli.logins import check, expire, init, list_, record, revoke
 from popbsmtp_wrap.cli.match import match
-from popbsmtp_wrap.cli.recorder import flush, serve, status
+from popbsmtp_wrap.cli.recorder import flush, renew, serve, status
 from popbsmtp_wrap.cli.watch import watch
 from popbsmtp_wrap.errors import PopbsmtpError
 
@@ -41,7 +41,7 @@ def popbsmtp(context: click.Context, config_path: str, debug: bool) -> None:
 
 for command in (
     *(init, record, check, list_, revoke, expire),
-    *(serve, watch, status, flush, match, postfix, dovecot, doctor, demo),
+    *(serve, watch, status, flush, renew, match, postfix, dovecot, doctor, demo),
 ):
     popbsmtp.add_command(command)
 

@@ -118,8 +118,9 @@ def _blocks(path: str) -> Iterator[tuple[int, bytes]]:
         else:
             file = stack.enter_context(open(path, "rb", buffering=0))
         advance: Callable[[int], None] = lambda _: None  # noqa: E731
-        if path != _STDIN and sys.stderr.isatty():
-            length = os.fstat(file.fileno()).st_size
+        length = 0 if path == _STDIN else os.fstat(file.fileno()).st_size
+        # What is found would stand in the middle of it.
+        if length and sys.stderr.isatty() and not sys.stdout.isatty():
             bar = click.progressbar(length=length, label=path, file=sys.stderr)
             advance = stack.enter_context(bar).update
         number = 1

@@ -1,5 +1,6 @@
 """Commands about the resident recorder and its spool."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -61,3 +62,16 @@ def flush(invocation: Invocation) -> None:
     for line in done.problems:
         click.echo(f"popbsmtp: {line}", err=True)
     click.echo(done.committed)
+
+
+@click.command()
+@pass_invocation
+def renew(invocation: Invocation) -> None:
+    """Keep clients authorised that are still connected; for cron.
+
+    Asks Dovecot (sessions.doveadm) which sessions are open, renews the rows that their addresses
+    have, and prints how many those are. A running recorder does this by itself.
+    """
+    from popbsmtp_wrap.recorder.sessions import renew_once
+
+    click.echo(asyncio.run(renew_once(invocation.settings())))

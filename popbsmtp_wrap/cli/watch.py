@@ -14,8 +14,9 @@ import click
 from popbsmtp_wrap import __version__
 from popbsmtp_wrap.cli.context import Invocation, pass_invocation
 from popbsmtp_wrap.cli.logins import list_
-from popbsmtp_wrap.config import Settings, masked
+from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ServiceUnavailableError
+from popbsmtp_wrap.passwords import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,15 +100,15 @@ def watch(
         settings = replace(settings, watch=replace(settings.watch, **changes))
         return settings if grace is None else replace(settings, grace=grace)
 
+    target = logto or ("syslog" if pid_path else "stderr")
     if show_list or dumpconfig:
         if dumpconfig:
-            _dump(invocation.config_path, load(), logto or "stderr")
+            _dump(invocation.config_path, load(), target)
         if show_list:
             context.invoke(list_)
     elif reprocess:
         _replay(load(), write=not nowrite, show=debug)
     else:
-        target = logto or ("syslog" if pid_path else "stderr")
         if target not in ("-", "syslog", "stderr"):
             target = os.path.abspath(target)
         path = pid_path and os.path.abspath(pid_path)
@@ -161,11 +162,11 @@ def _replay(settings: Settings, *, write: bool, show: bool) -> None:
                 if path != "-":
                     file = stack.enter_context(open(path, "rb", buffering=0))
                 size = os.fstat(file.fileno()).st_size
-                # Nothing is shown unless standard error is a terminal.
                 bar = click.progressbar(length=size, label=path, file=sys.stderr)
-                update = (
-                    stack.enter_context(bar).update if size and sys.stderr.isatty() else _ignore
-                )
+                # Logins would stand in the middle of it.
+                mixed = show and sys.stdout.isatty()
+                shown = size and sys.stderr.isatty() and not mixed
+                update = stack.enter_context(bar).update if shown else _ignore
                 recogniser = new_recogniser(settings, kinds)
                 replay(replayed, recogniser, file, update, _show if show else None)
         except OSError as error:
@@ -208,6 +209,7 @@ def _dump(path: str, settings: Settings, target: str) -> None:
         ("files", " ".join(settings.watch.files)),
         ("servers", " ".join(settings.watch.servers or server_names())),
         ("grace", f"{settings.grace} s"),
+        ("renew", f"{settings.renew:g} s"),
         ("max_session", f"{settings.watch.max_session:g} s"),
         ("state", settings.watch.state),
         ("logto", target),

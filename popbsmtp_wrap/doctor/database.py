@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
-from popbsmtp_wrap.config import Database, Settings, masked
+from popbsmtp_wrap.config import Database, Settings
 from popbsmtp_wrap.doctor.finding import Finding
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.lookup.account import postfix_account
+from popbsmtp_wrap.passwords import masked
 from popbsmtp_wrap.store import diagnosis, setup
 from popbsmtp_wrap.store.engine import Store, open_store, ping
 

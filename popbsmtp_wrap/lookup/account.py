@@ -6,8 +6,9 @@ from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from popbsmtp_wrap.config import Settings, masked, read_password
+from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError
+from popbsmtp_wrap.passwords import masked, read_password
 
 _FORMS: Final = (
     'a host such as "db.example.org", "192.0.2.1:5432", "[2001:db8::1]:5432" or "unix:/path"'

@@ -1,13 +1,17 @@
 r"""What an administrator asks a running recorder, on the socket of popbsmtp-wrap.
 
-Request, one line, fields separated by TAB, at most 4096 bytes; root or the recorder's user only:
+Request, one line, fields separated by TAB, at most 4096 bytes; root or the recorder's user only,
+but renew, for all who may record logins:
 
     popbsmtp-control/1 TAB status LF
+    popbsmtp-control/1 TAB renew TAB address... LF
     popbsmtp-control/1 TAB revoke TAB (address... | *) LF
     popbsmtp-control/1 TAB revoked TAB (address... | *) LF
 
 `revoke` comes before the rows are deleted: the logins so far are in the table when it is answered,
 and none of them comes back from the spool. `revoked` comes after it: the next login is written.
+`renew` says that sessions of these addresses are open now: those that have a row are as good as
+logged in again. The text of its answer is how many they are.
 Answers are those of wire.py; the text of status is JSON in ASCII.
 """
 
@@ -22,7 +26,7 @@ from popbsmtp_wrap.wire import LONGEST_LINE, parse_answer
 
 PROTOCOL: Final = b"popbsmtp-control/1"
 ALL: Final = "*"
-WORDS: Final = ("status", "revoke", "revoked")
+WORDS: Final = ("status", "renew", "revoke", "revoked")
 _ANSWER_S: Final = 10
 _TIMEVAL: Final = struct.Struct("ll")  # socket(7)
 _LONGEST_ANSWER: Final = 1 << 20
@@ -42,7 +46,7 @@ def parse(line: bytes) -> tuple[str, list[str]]:
     _, word, *arguments = line[:-1].decode("ascii", "backslashreplace").split("\t")
     if word not in WORDS or bool(arguments) == (word == "status"):
         raise ValueError(f"not a control request: {line[:60]!r}")
-    if arguments != [ALL]:
+    if arguments != [ALL] or word == "renew":
         arguments = [canonical_address(argument) for argument in arguments]
     return word, arguments
 
@@ -57,22 +61,24 @@ def ask_status(path: str) -> str:
 
 def tell(path: str, word: str, addresses: Collection[str] | None) -> None:
     """Send `revoke` or `revoked` for *addresses*, None for all. Raise as ask_status()."""
-    for arguments in _portions(addresses):
+    for arguments in [[ALL]] if addresses is None else portions(addresses):
         _ask(path, word, arguments)
 
 
-def _portions(addresses: Collection[str] | None) -> Iterator[list[str]]:
-    if addresses is None:
-        yield [ALL]
-        return
+def request(word: str, arguments: Collection[str]) -> bytes:
+    """Return a request line."""
+    return b"\t".join([PROTOCOL, *(text.encode("ascii") for text in (word, *arguments))]) + b"\n"
+
+
+def portions(addresses: Collection[str]) -> Iterator[list[str]]:
+    """Yield *addresses*, sorted, as many at once as fit into a request."""
     listed = sorted(addresses)
     for start in range(0, len(listed), _ADDRESSES_PER_LINE):
         yield listed[start : start + _ADDRESSES_PER_LINE]
 
 
 def _ask(path: str, word: str, arguments: list[str]) -> str:
-    line = b"\t".join([PROTOCOL, *(text.encode("ascii") for text in (word, *arguments))]) + b"\n"
-    received = b""
+    line, received = request(word, arguments), b""
     try:
         with socket.socket(socket.AF_UNIX) as peer:
             # Not settimeout(): with that, a full queue is an error at once instead of a wait.

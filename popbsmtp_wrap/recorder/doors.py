@@ -58,7 +58,7 @@ class WrapperDoor:
 
     def _administer(self, connection: Connection, word: str, arguments: list[str]) -> None:
         # Those who may record logins may not see or undo what others do.
-        if connection.uid not in (0, os.geteuid()):
+        if word != "renew" and connection.uid not in (0, os.geteuid()):
             raise ValueError(f"user {connection.uid} is not root or the recorder's user")
 
         async def administer() -> None:

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from popbsmtp_wrap import __version__
-from popbsmtp_wrap.config import Settings, masked
+from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, RefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
+from popbsmtp_wrap.passwords import masked
 from popbsmtp_wrap.recorder import control, systemd
 from popbsmtp_wrap.recorder.connections import Connections
 from popbsmtp_wrap.recorder.counts import Counts
@@ -25,6 +26,8 @@ from popbsmtp_wrap.recorder.doors import PostLoginDoor, WrapperDoor
 from popbsmtp_wrap.recorder.entry import Answer
 from popbsmtp_wrap.recorder.listeners import Listeners, allowed_uids, user_of
 from popbsmtp_wrap.recorder.log import Log
+from popbsmtp_wrap.recorder.renewals import WATCH, Renewals
+from popbsmtp_wrap.recorder.sessions import OpenSessions
 from popbsmtp_wrap.recorder.spooling import Spooling
 from popbsmtp_wrap.spool import directory
 
@@ -75,6 +78,7 @@ class Service:
         self._connections = Connections(capacity, allowed_uids(settings), self._log, self._counts)
         self._networks = ignored_networks(settings.ignore, _POSTCONF_S)
         self._database = Database(settings)
+        self._renewals = Renewals(settings, self._networks, self._counts)
         self._doors: dict[str, PostLoginDoor | WrapperDoor] = {}
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -89,8 +93,10 @@ class Service:
         self._spooling = Spooling(self._settings, self._log, self._counts)
         await self._spooling.measure()
         self._desk = Desk(self._settings, self._database, self._spooling, self._log, self._counts)
+        self._sessions = OpenSessions(self._settings, self._renewals, self._log)
         self._listen()
-        tasks = [asyncio.create_task(job()) for job in (self._reloading, self._watchdog)]
+        jobs = (self._reloading, self._watchdog, self._sessions.run)
+        tasks = [asyncio.create_task(job()) for job in jobs]
         self._log.event(
             "started", version=__version__, pid=os.getpid(), sockets=",".join(self._doors)
         )
@@ -115,6 +121,8 @@ class Service:
         if word == "status":
             await self._spooling.measure()
             return json.dumps(self.status())
+        if word == "renew":
+            return str(await self._renewals.renew(WATCH, arguments, time.monotonic()))
         addresses = None if arguments == [control.ALL] else arguments
         if word == "revoke":
             await self._desk.revoke(addresses)
@@ -151,6 +159,7 @@ class Service:
                 "drained": dict(counts.drained),
                 "error": spooling.trouble,
             },
+            "sessions": self._sessions.status(),
         }
 
     def _listen(self) -> None:
@@ -195,10 +204,12 @@ class Service:
         allowed, database = allowed_uids(settings), Database(settings)
         networks = await asyncio.to_thread(ignored_networks, settings.ignore, _POSTCONF_S)
         self._listeners.add(settings.recorder)
+        self._renewals.adopt(settings, networks)
         self._settings, self._networks, self._database = settings, networks, database
         self._connections.allowed = allowed
         self._spooling.adopt(settings)
         self._listen()
+        self._sessions.adopt(settings)
         await self._desk.adopt(settings, database)
         self._log.event("reloaded")
 
@@ -224,6 +235,7 @@ class Service:
                 self._connections.stop_listening(listener)
         await self._connections.finish(_STOPPING_S / 2)
         await self._desk.close(_STOPPING_S / 2)
+        self._renewals.close()
         for part in (self._spooling, self._database):
             try:
                 async with asyncio.timeout(_STOPPING_S / 4):

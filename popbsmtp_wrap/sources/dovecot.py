@@ -82,6 +82,14 @@ def socket_configuration(version: str, places: Sequence[PostLogin]) -> str:
     )
 
 
+def sessions_configuration(user: str) -> str:
+    """Return the text that lets *user* ask which sessions are open.
+
+    Dovecot does not start where there is no such user.
+    """
+    return _SESSIONS.format(user=user)
+
+
 def postlogin_tables(folder: str) -> str:
     """Return the lines of popbsmtp.toml that make a socket in *folder* for each service."""
     return "\n".join(_TABLE.format(folder=folder, service=service) for service in SERVICES)
@@ -118,6 +126,15 @@ _FAILS_CLOSED = """\
 _SERVICE_SOCKET = """\
 service {service} {{
   executable = {service} {path}
+}}
+"""
+# The owner, not the group: 2.4.4 has a group of its own here, and root needs neither.
+_SESSIONS = """\
+# Clients that stay connected may go on sending: doveadm who asks this socket.
+service anvil {{
+  unix_listener anvil {{
+    user = {user}
+  }}
 }}
 """
 _TABLE = """\

@@ -12,8 +12,9 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
-from popbsmtp_wrap.config import Database, masked, read_password
+from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, StoreUnavailableError
+from popbsmtp_wrap.passwords import masked, read_password
 from popbsmtp_wrap.store.dialects import Dialect, dialect_named
 from popbsmtp_wrap.store.schema import build_table
 from popbsmtp_wrap.store.waiting import bound_waits

@@ -3,12 +3,13 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import SpoolError
 from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.recorder import control
 from popbsmtp_wrap.spool.stamp import Stamp
 from popbsmtp_wrap.spool.writing import put
 from popbsmtp_wrap.watch.log import Log
@@ -40,6 +41,24 @@ class Delivery:
         self._away_since: float | None = None
         self._next_try = 0.0
         self._pause_s = _FIRST_PAUSE_S
+        self._renewing = True
+
+    async def renew(self, addresses: Collection[str]) -> set[str]:
+        """Have the rows of *addresses* renewed; return those where the recorder did not do it.
+
+        A renewal is no login and never waits in the spool: it would undo a revoke.
+        """
+        left = set(addresses)
+        for portion in control.portions(addresses):
+            trouble = await self._exchange(control.request("renew", portion))
+            if trouble is not None:
+                if self._renewing:
+                    self._log.event("not_renewed", addresses=len(left), error=trouble)
+                self._renewing = False
+                return left
+            left.difference_update(portion)
+        self._renewing = True
+        return left
 
     async def deliver(self, sightings: Iterable[Sighting]) -> None:
         """Return when all of *sightings* are in the table or the spool, or older than grace.
@@ -86,7 +105,10 @@ class Delivery:
         # Nobody else tries meanwhile, if this is the one that tries.
         self._next_try = time.monotonic() + self._pause_s
         user, service = (text.encode("utf-8") for text in (login.user or "", login.service or ""))
-        request = format_request(login.address, user, service, login.age_s)
+        return await self._exchange(format_request(login.address, user, service, login.age_s))
+
+    async def _exchange(self, request: bytes) -> str | None:
+        """Return None when the recorder has done what *request* asks, else why not."""
         loop = asyncio.get_running_loop()
         answer = b""
         try:

@@ -177,13 +177,16 @@ class Service:
             follow = not follow
 
     async def _renewing(self) -> None:
-        """Record the clients of open sessions again, three times within grace."""
+        """Have the rows of open sessions renewed every sessions.renew."""
         while True:
-            every_s = self._settings.grace / 3
-            await asyncio.sleep(min(_RENEW_S, every_s / 2))
-            if due := self._judge.due(every_s):
-                self._log.event("renewed", addresses=len(due), open=len(self._judge.sessions))
-                await self._delivery.deliver(due)
+            every_s = self._settings.renew
+            await asyncio.sleep(min(_RENEW_S, every_s / 2 or _RENEW_S))
+            due = self._judge.due(every_s) if every_s else []
+            if due:
+                missed = await self._delivery.renew([sighting.address for sighting in due])
+                self._judge.sessions.not_renewed(missed)
+                if renewed := len(due) - len(missed):
+                    self._log.event("renewed", addresses=renewed, open=len(self._judge.sessions))
 
     async def _reloading(self) -> None:
         while True:

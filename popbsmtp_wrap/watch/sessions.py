@@ -7,8 +7,9 @@ count ends another session's renewal.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from popbsmtp_wrap.watch.sighting import Sighting
@@ -67,8 +68,14 @@ class Sessions:
         if not client.began:
             del self._clients[address]
 
+    def not_renewed(self, addresses: Iterable[str]) -> None:
+        """Have *addresses* due again at once, if they still have sessions open."""
+        for address in addresses:
+            if client := self._clients.get(address):
+                client.renewed = -inf
+
     def due(self, now: float, every_s: float, max_session_s: float) -> Iterator[Sighting]:
-        """Yield the clients to record again at *now*: not seen for *every_s*.
+        """Yield the clients whose rows are to be renewed at *now*: not seen for *every_s*.
 
         A session that is open for longer than *max_session_s* counts as ended.
         """

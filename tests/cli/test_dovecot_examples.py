@@ -15,6 +15,8 @@ def test_the_example_is_what_the_toolkit_prints(version):
     printed = dovecot.configuration(
         version, ["/usr/local/bin/popbsmtp-wrap"], [], "popbsmtp", extra_group=""
     )
+    if version != "1":
+        printed += dovecot.sessions_configuration("popbsmtp")
     assert (EXAMPLES / f"popbsmtp-{version}.conf").read_text() == printed
 
 
@@ -27,4 +29,5 @@ def test_the_example_with_sockets_is_what_the_toolkit_prints(version):
             PostLogin("/run/popbsmtp/pop3-postlogin", "pop3"),
         ],
     )
+    printed += dovecot.sessions_configuration("popbsmtp")
     assert (EXAMPLES / f"popbsmtp-{version}-socket.conf").read_text() == printed

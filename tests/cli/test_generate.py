@@ -80,10 +80,12 @@ def test_sockets_that_are_not_there_are_warned_of(toolkit, tmp_path):
     (tmp_path / "imap").touch()
     add_sockets(toolkit, (tmp_path / "imap", "imap"), (tmp_path / "pop3", "pop3"))
     done = toolkit("dovecot", "--mode", "socket")
-    assert done.err == (
+    said = [line for line in done.err.splitlines() if "does not exist" in line]
+    expected = (
         f"popbsmtp: {tmp_path}/pop3 does not exist: no pop3 login works while nobody listens"
-        " there; start popbsmtp serve before Dovecot reads this\n"
+        " there; start popbsmtp serve before Dovecot reads this"
     )
+    assert said == [expected]
 
 
 @pytest.mark.parametrize(

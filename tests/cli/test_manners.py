@@ -53,7 +53,7 @@ def test_completion_completes_commands():
             "COMP_CWORD": "1",
         },
     )
-    assert done.stdout.split() == ["plain,record", "plain,revoke"]
+    assert done.stdout.split() == ["plain,record", "plain,renew", "plain,revoke"]
 
 
 def test_a_missing_database_says_to_init(toolkit):

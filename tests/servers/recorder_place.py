@@ -31,9 +31,9 @@ class Recorder(Server):
     is there before start() or prepare(); start() returns when the recorder answers. After stop()
     or kill(), start() goes on with the same files and the same log.
 
-    *url* is the database's URL. *top*, *database*, *ignore* and *recorder* are lines for these
-    parts of popbsmtp.toml. The process starts as *user*; where root starts it, it goes on as
-    *becomes*.
+    *url* is the database's URL. *top*, *database*, *ignore*, *recorder* and *sessions* are lines
+    for these parts of popbsmtp.toml. The process starts as *user*; where root starts it, it goes on
+    as *becomes*.
     """
 
     name = "recorder"
@@ -47,6 +47,7 @@ class Recorder(Server):
         database: str = "",
         ignore: str = "",
         recorder: str = "",
+        sessions: str = "renew = 0",
         user: str = "root",
         becomes: str = "",
     ) -> None:
@@ -62,7 +63,13 @@ class Recorder(Server):
         self.store = self.home / "store" / "popbsmtp.db"
         self.url = url or f"sqlite:///{self.store}"
         self.exit_status: int | None = None
-        self._parts = {"top": top, "database": database, "ignore": ignore, "recorder": recorder}
+        self._parts = {
+            "top": top,
+            "database": database,
+            "ignore": ignore,
+            "recorder": recorder,
+            "sessions": sessions,
+        }
         self.configure()
 
     def configure(self, *, url: str = "", **parts: str) -> None:
@@ -80,7 +87,7 @@ class Recorder(Server):
             f"[ignore]\npostfix_mynetworks = false\n{self._parts['ignore']}\n"
             f'[recorder]\nsocket = "{self.socket}"\nspool = "{self.spool}"\n'
             f'user = "{self.becomes}"\n{self._parts["recorder"]}\n'
-            f"{tables}",
+            f"{tables}[sessions]\n{self._parts['sessions']}\n",
             # It may hold a password.
             mode=0o640,
             owner=f"root:{self._group()}",

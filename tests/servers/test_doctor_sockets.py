@@ -315,6 +315,7 @@ def test_wrapper_that_the_sockets_mode_keeps_out_is_found(wrapping):
 
 
 def test_wrapper_that_the_recorder_does_not_know_is_found(wrapping):
+    wrapping.edit_config("[database]", "[sessions]\nrenew = 0\n[database]")
     wrapping.edit_config('user = "dovecot"', 'user = "mail"')
     give(wrapping.sockets / "login.sock", "mail", mode=0o666)
     give(wrapping.folder / "spool", "mail", mode=0o700)

@@ -74,6 +74,46 @@ def test_dovecot_reads_the_configuration_with_sockets_as_it_is_meant(place):
         assert section in read
 
 
+ANVIL = """\
+service anvil {
+  unix_listener anvil {
+    user = mail
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("mode", ["wrapper", "socket"])
+@pytest.mark.parametrize("version", ["2.3", "2.4"])
+def test_the_recorders_user_may_ask_for_open_sessions(place, version, mode):
+    with open(place.config, "a") as file:
+        file.write(SOCKETS + '[sessions]\nrenew = "1s"\n')
+    text = place.config.read_text()
+    place.config.write_text(text.replace("[recorder]", '[recorder]\nuser = "mail"'))
+    assert printed(place, "--for", version, "--mode", mode).endswith(ANVIL)
+
+
+def test_dovecot_starts_without_the_recorders_user(place):
+    """It does not with a user in its configuration that does not exist."""
+    with open(place.config, "a") as file:
+        file.write(SOCKETS)
+    text = place.config.read_text()
+    place.config.write_text(text.replace("[recorder]", '[recorder]\nuser = "nosuchuser"'))
+    argv = [POPBSMTP, "-c", place.config, "dovecot", "--mode", "socket"]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    assert "anvil" not in done.stdout
+    assert "popbsmtp: there is no user nosuchuser, whom Dovecot has to let ask" in done.stderr
+
+
+@pytest.mark.parametrize("renew", ["0", '"off"'])
+def test_who_renews_nothing_asks_for_nothing(place, renew):
+    with open(place.config, "a") as file:
+        file.write(f"{SOCKETS}[sessions]\nrenew = {renew}\n")
+    text = place.config.read_text()
+    place.config.write_text(text.replace("[recorder]", '[recorder]\nuser = "mail"'))
+    assert "anvil" not in printed(place, "--mode", "socket")
+
+
 @pytest.mark.parametrize(("version", "user"), [("2.3", "$"), ("2.4", "$SET:")])
 def test_wrapper_runs_as_dovecots_own_user(place, version, user):
     text = printed(place, "--for", version)

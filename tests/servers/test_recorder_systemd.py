@@ -27,6 +27,41 @@ DROP_IN = "/etc/systemd/system/popbsmtp.{}.d"
 # systemd-analyze counts tenths; docs/recorder.md names the same number.
 MOST_EXPOSED = 13
 
+DOVECOT = """\
+protocols = imap
+listen = 127.0.0.1
+ssl = no
+disable_plaintext_auth = no
+login_trusted_networks = 127.0.0.1
+log_path = /var/log/dovecot.log
+mail_location = maildir:~/Maildir
+passdb {
+  driver = static
+  args = password=secret
+}
+userdb {
+  driver = static
+  args = uid=5000 gid=5000 home=/srv/mail/%u
+}
+!include popbsmtp.conf
+"""
+# Logs in and stays; prints a line when it is in.
+STAYING_CLIENT = """\
+import socket, time
+peer = socket.create_connection(("127.0.0.1", 143))
+lines = peer.makefile("rb")
+lines.readline()
+claim = 'ID ("x-originating-ip" "198.51.100.7")'
+for command in (claim, "LOGIN alice secret", "SELECT INBOX"):
+    peer.sendall(b"a " + command.encode() + b"\\r\\n")
+    while not (line := lines.readline()).startswith(b"a "):
+        assert line
+    assert line.startswith(b"a OK"), line
+peer.sendall(b"a IDLE\\r\\n")
+print("in", flush=True)
+time.sleep(600)
+"""
+
 
 class Host:
     """A machine on which the recorder is installed as README.md says, its units enabled."""
@@ -350,3 +385,22 @@ def test_every_database_is_reached_from_inside_the_sandbox(databases, host, kind
     listed = host.run(f"{as_popbsmtp} list --json")
     assert {row["address"] for row in json.loads(listed)} == {"198.51.100.7", "198.51.100.8"}
     host.run(f"{as_popbsmtp} revoke --all")
+
+
+def test_the_service_may_ask_dovecot_for_open_sessions(host):
+    host.configure('grace = "8s"\n[sessions]\nrenew = "1s"')
+    host.run("cat > /etc/dovecot/dovecot.conf; chmod 644 /etc/dovecot/dovecot.conf", text=DOVECOT)
+    host.run(
+        "popbsmtp dovecot --mode socket > /etc/dovecot/popbsmtp.conf; install -d -m 777 /srv/mail"
+    )
+    host.run("systemctl reload popbsmtp.service; dovecot")
+    try:
+        host.run("cat > /root/staying", text=STAYING_CLIENT)
+        host.run("python3 /root/staying > /root/says 2>&1 & echo $! > /root/staying.pid")
+        wait_until(lambda: host.run("cat /root/says") == "in\n", PATIENCE_S, "the client")
+        count = lambda: host.status()["outcomes"].get("renewed", 0)  # noqa: E731
+        wait_until(lambda: count() > 10, 2 * PATIENCE_S, "renewals for longer than grace")
+        host.run("popbsmtp check 198.51.100.7")
+        assert host.status()["sessions"]["error"] is None
+    finally:
+        host.run("kill $(cat /root/staying.pid); doveadm stop")

@@ -18,13 +18,14 @@ COURIER = "{} mail imapd: {}, user=bob, ip=[{}], port=[58833], protocol=IMAP"
 
 @pytest.fixture(scope="module")
 def shared():
-    with Recorder(top='grace = "6s"', recorder='refresh = "1s"') as made:
+    sessions = 'doveadm = "/bin/false"'
+    with Recorder(top='grace = "6s"', recorder='refresh = "1s"', sessions=sessions) as made:
         yield made
 
 
 @pytest.fixture
 def recorder(shared):
-    shared.configure(top='grace = "6s"', ignore="")
+    shared.configure(top='grace = "6s"', ignore="", sessions='doveadm = "/bin/false"')
     assert shared.toolkit("revoke", "--all").returncode == 0
     return shared
 
@@ -203,7 +204,22 @@ def test_dumpconfig_and_list_print_and_end(recorder):
     assert shown["files"] == "/var/log/maillog"
     assert shown["grace"] == "6 s"
     assert shown["recorder"] == str(recorder.socket)
+    assert shown["renew"] == "2 s"
+    assert shown["logto"] == "stderr"
     assert "198.51.100.1" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "logto"),
+    [
+        (["--daemon", "/run/watch.pid"], "syslog"),
+        (["--daemon", "/run/watch.pid", "--logto", "/var/log/watch"], "/var/log/watch"),
+        (["--logto", "-"], "-"),
+    ],
+)
+def test_dumpconfig_says_where_it_would_log(recorder, arguments, logto):
+    done = command(recorder, "--dumpconfig", *arguments)
+    assert dict(line.split(maxsplit=1) for line in done.stdout.splitlines())["logto"] == logto
 
 
 @pytest.mark.parametrize(
@@ -230,6 +246,73 @@ def test_sigterm_ends_it_while_it_reads_a_pipe(recorder):
         wait_until(lambda: rows(recorder), PATIENCE_S, "the row")
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
+
+
+class Courier:
+    """A server that logs into *log*, and has logged a logout before: only then sessions count."""
+
+    def __init__(self, log):
+        self._log = log
+        self.says("LOGOUT", "203.0.113.99")
+
+    def says(self, word, address):
+        append(self._log, COURIER.format(utc_stamp(), word, address))
+
+
+def wait_until_renewed(recorder, address, later_s=1):
+    last = rows(recorder)[address]
+    renewed = lambda: rows(recorder)[address] >= last + later_s  # noqa: E731
+    wait_until(renewed, PATIENCE_S, f"{address} renewed")
+
+
+def test_revoke_ends_the_renewals_of_a_session_that_is_counted(recorder):
+    with Watch(recorder) as watch:
+        courier = Courier(watch.log)
+        for number in (1, 2):
+            courier.says("LOGIN", f"198.51.100.{number}")
+        watch.wait_for_rows({"198.51.100.1", "198.51.100.2"})
+        assert recorder.toolkit("revoke", "198.51.100.1").stdout == "1\n"
+        wait_until_renewed(recorder, "198.51.100.2", later_s=6)
+        assert set(rows(recorder)) == {"198.51.100.2"}
+        courier.says("LOGIN", "198.51.100.1")
+        watch.wait_for_rows({"198.51.100.1"})
+
+
+def test_a_recorder_that_is_away_gets_renewals_when_it_is_back_and_none_waits_in_its_spool(
+    recorder,
+):
+    with Watch(recorder) as watch:
+        courier = Courier(watch.log)
+        courier.says("LOGIN", "198.51.100.1")
+        courier.says("LOGIN", "198.51.100.2")
+        watch.wait_for_rows({"198.51.100.1", "198.51.100.2"})
+        recorder.stop()
+        try:
+            watch.wait_for_event("not_renewed")
+            # The spool would take logins after 3 s.
+            time.sleep(5)
+            assert len(watch.events("not_renewed")) == 1
+            assert list(recorder.spool.glob("*.spool")) == []
+            assert recorder.toolkit("revoke", "198.51.100.1").stdout == "1\n"
+        finally:
+            recorder.start()
+        wait_until_renewed(recorder, "198.51.100.2")
+        assert set(rows(recorder)) == {"198.51.100.2"}
+        assert recorder.status()["logins"]["watched-sessions"] >= 1
+
+
+def test_renewals_of_the_watcher_follow_sessions_renew(recorder):
+    recorder.configure(top='grace = "6s"', sessions="renew = 0")
+    with Watch(recorder) as watch:
+        courier = Courier(watch.log)
+        courier.says("LOGIN", "198.51.100.1")
+        watch.wait_for_rows({"198.51.100.1"})
+        last = rows(recorder)
+        time.sleep(4)
+        assert rows(recorder) == last
+        recorder.configure(top='grace = "6s"', sessions='renew = "1s"\ndoveadm = "/bin/false"')
+        watch.send_signal(signal.SIGHUP)
+        wait_until_renewed(recorder, "198.51.100.1")
 
 
 def test_a_session_that_stays_open_is_renewed_until_it_ends(recorder):

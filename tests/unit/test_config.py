@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popbsmtp_wrap import config
+from popbsmtp_wrap import config, passwords
 from popbsmtp_wrap.errors import ConfigError
 
 
@@ -127,7 +127,7 @@ def test_a_password_file_gives_its_first_line(tmp_path):
     path = tmp_path / "password"
     path.write_text("two words \nsecond line\n")
     path.chmod(0o600)
-    assert config.read_password(str(path)) == "two words "
+    assert passwords.read_password(str(path)) == "two words "
 
 
 def test_a_password_file_that_everyone_may_read_is_refused(tmp_path):
@@ -135,12 +135,12 @@ def test_a_password_file_that_everyone_may_read_is_refused(tmp_path):
     path.write_text("geheim\n")
     path.chmod(0o644)
     with pytest.raises(ConfigError, match=f"run: chmod o-rwx {path}$"):
-        config.read_password(str(path))
+        passwords.read_password(str(path))
 
 
 def test_a_missing_password_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"password file .*/none cannot be read: No such file"):
-        config.read_password(str(tmp_path / "none"))
+        passwords.read_password(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_missing_password_file_is_named(tmp_path):
     ],
 )
 def test_passwords_are_masked(url, shown):
-    assert config.masked(url) == shown
+    assert passwords.masked(url) == shown
 
 
 values = st.recursive(
@@ -183,3 +183,33 @@ def test_whatever_toml_holds_is_settings_or_a_config_error(found):
         assert isinstance(config.parse(found, "popbsmtp.toml"), config.Settings)
     except ConfigError as error:
         assert str(error).startswith("popbsmtp.toml: ")
+
+
+@pytest.mark.parametrize(
+    ("written", "renew_s"),
+    [
+        ({}, 600),
+        ({"renew": ""}, 600),
+        ({"renew": "5m"}, 300),
+        ({"renew": 1}, 1),
+        ({"renew": "15m"}, 900),
+        ({"renew": 0}, 0),
+        ({"renew": "0s"}, 0),
+        ({"renew": "off"}, 0),
+    ],
+)
+def test_open_sessions_are_renewed_every_third_of_grace_unless_it_says_otherwise(written, renew_s):
+    assert config.parse({"sessions": written}, "popbsmtp.toml").renew == renew_s
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({}, ()),
+        ({"doveadm": ""}, ()),
+        ({"doveadm": "/opt/bin/doveadm"}, ("/opt/bin/doveadm",)),
+        ({"doveadm": ["/opt/bin/doveadm", "-i", "b"]}, ("/opt/bin/doveadm", "-i", "b")),
+    ],
+)
+def test_doveadm_is_a_program_or_a_command(written, words):
+    assert config.parse({"sessions": written}, "popbsmtp.toml").sessions.doveadm == words

@@ -13,6 +13,7 @@ from popbsmtp_wrap.recorder import control
     [
         (b"popbsmtp-control/1\tstatus\n", "status", []),
         (b"popbsmtp-control/1\trevoke\t*\n", "revoke", ["*"]),
+        (b"popbsmtp-control/1\trenew\t198.51.100.7\n", "renew", ["198.51.100.7"]),
         (b"popbsmtp-control/1\trevoked\t198.51.100.7\n", "revoked", ["198.51.100.7"]),
         (
             b"popbsmtp-control/1\trevoke\t198.51.100.7\t2001:DB8::7\n",
@@ -33,6 +34,8 @@ def test_requests_are_understood(line, word, arguments):
         b"popbsmtp-control/1\tstatus\tnow\n",
         b"popbsmtp-control/1\trevoke\n",
         b"popbsmtp-control/1\trevoke\t\n",
+        b"popbsmtp-control/1\trenew\n",
+        b"popbsmtp-control/1\trenew\t*\n",
         b"popbsmtp-control/1\trevoke\t*\t198.51.100.7\n",
         b"popbsmtp-control/1\trevoke\t198.51.100\n",
         b"popbsmtp-control/1\tstop\n",

@@ -1,0 +1,1 @@
+"""The sessions that are open in Dovecot, as doveadm tells them."""

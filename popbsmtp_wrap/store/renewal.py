@@ -1,0 +1,45 @@
+"""Renewal of rows that are there: a session that goes on is a login that goes on.
+
+An UPDATE, not an upsert: whoever was revoked, wherever that was, stays so until the next login, and
+nobody gets in who was not recorded at login (a master user, an ignored network).
+"""
+
+import time
+from collections.abc import Sequence
+from math import ceil
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from popbsmtp_wrap.store.dialects.base import AHEAD_S
+from popbsmtp_wrap.store.engine import Store, retrying
+
+# Rows that are locked at once: a login of one of them waits for some milliseconds.
+MOST: Final = 100
+
+
+def renew(store: Store, addresses: Sequence[str], since: float) -> int:
+    """Commit that canonical *addresses*, at most MOST, were seen at *since*; return how many rows.
+
+    *since* is on the monotonic clock. Times only move forward. Raise StoreUnavailableError,
+    RefusedError or SchemaError when nothing is committed.
+    """
+
+    def write(connection: Connection) -> int:
+        store.dialect.begin_write(connection.exec_driver_sql)
+        age_s = max(0, ceil(time.monotonic() - since))
+        seen = store.dialect.ago(sa.bindparam(None, age_s, sa.Integer))
+        keeps = sa.and_(
+            store.last_seen > seen,
+            store.last_seen <= store.dialect.ahead(AHEAD_S),
+        )
+        statement = (
+            store.table.update()
+            .where(store.address.in_(sorted(addresses)))
+            .where(store.dialect.is_known(store.last_seen))
+            .values({store.last_seen: sa.case((keeps, store.last_seen), else_=seen)})
+        )
+        return connection.execute(statement).rowcount
+
+    return retrying(store, write)

@@ -1,0 +1,109 @@
+"""Sessions that go on keep the rows that are there, on every database."""
+
+import threading
+import time
+
+import pytest
+
+from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store.renewal import MOST, renew
+from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
+
+NOW = 1_800_000_000
+
+
+def now():
+    """Return the moment of a session that is open now, whatever time the test itself takes."""
+    return time.monotonic() + 60
+
+
+def row(store, address=ADDRESS):
+    [found] = logins.rows(store, GRACE_S, address)
+    return found
+
+
+def test_renewal_moves_the_time_and_nothing_else(place):
+    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    for later in (100, 200):
+        store = place.freeze(place.store(), NOW + later)
+        assert renew(store, [ADDRESS], now()) == 1
+        assert row(store) == logins.Row(ADDRESS, "ann", "imap", NOW, NOW + later, GRACE_S)
+
+
+@pytest.mark.parametrize("age_s", [GRACE_S - 1, GRACE_S, GRACE_S + 1, 10 * GRACE_S])
+def test_second_before_at_and_after_grace_a_row_is_renewed(place, age_s):
+    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    later = place.freeze(place.store(), NOW + age_s)
+    assert renew(later, [ADDRESS, OTHER], now()) == 1
+    assert postfix_permits(later, ADDRESS)
+    assert logins.expire(later, GRACE_S) == 0
+
+
+def test_renewal_makes_no_row(place, store):
+    logins.record(store, Login(ADDRESS, "ann", "imap"))
+    assert logins.revoke(store, [ADDRESS]) == 1
+    assert renew(store, [ADDRESS, OTHER], now()) == 0
+    assert place.addresses() == []
+
+
+def test_renewal_counts_from_when_the_session_was_seen(place):
+    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    later = place.freeze(place.store(), NOW + 100)
+    began = time.monotonic()
+    renew(later, [ADDRESS], began - 29.5)
+    took_s = time.monotonic() - began
+    assert NOW + 70 - took_s - 1 <= row(later).last_seen <= NOW + 70
+
+
+def test_renewal_never_moves_a_time_back(place):
+    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    store = place.freeze(place.store(), NOW + 10)
+    assert renew(store, [ADDRESS], time.monotonic() - 60) == 1
+    assert row(store).last_seen == NOW
+
+
+def test_renewal_sets_a_time_ahead_of_the_clock_right(place):
+    logins.record(place.freeze(place.created(), NOW + 7200), Login(ADDRESS, "ann", "imap"))
+    store = place.freeze(place.store(), NOW)
+    assert renew(store, [ADDRESS], now()) == 1
+    assert row(store).last_seen == NOW
+
+
+def test_as_many_as_fit_are_renewed_with_one_statement(place, store):
+    addresses = [f"2001:db8::{n:x}" for n in range(1, MOST + 1)]
+    for address in addresses:
+        place.put(address, GRACE_S + 100)
+    assert renew(store, addresses, now()) == MOST
+    assert all(found.remaining_s > GRACE_S - 100 for found in logins.rows(store, GRACE_S))
+
+
+def test_renewals_and_logins_at_once_lose_nothing(place):
+    store = place.created()
+    addresses = [f"198.51.100.{n}" for n in range(1, 21)]
+    for address in addresses:
+        place.put(address, GRACE_S + 100)
+    failed = []
+
+    def run(work):
+        try:
+            for _ in range(20):
+                work()
+        except Exception as error:  # noqa: BLE001 - told below
+            failed.append(repr(error))
+
+    def login():
+        with logins.transaction(store) as connection:
+            store.dialect.begin_write(connection.exec_driver_sql)
+            batch = [Login(address, "bob", "imap") for address in reversed(addresses)]
+            connection.execute(logins.upsert(store, batch))
+
+    works = [login, *[lambda: renew(store, addresses[::-1], now())] * 2]
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert place.addresses() == sorted(addresses)
+    assert all(postfix_permits(store, address) for address in addresses)
