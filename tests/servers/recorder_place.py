@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,16 @@ from tests.servers.wrap_fixtures import POPBSMTP
 
 SERVICES = ("imap", "pop3")
 # Beyond every time-out of the recorder, on a machine that does other things.
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
+# Where packages have the sockets.
+POST_LOGIN = """\
+[[recorder.postlogin]]
+path = "/run/popbsmtp/imap-postlogin"
+service = "imap"
+[[recorder.postlogin]]
+path = "/run/popbsmtp/pop3-postlogin"
+service = "pop3"
+"""
 _FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 
@@ -194,6 +204,15 @@ def read_all(peer: socket.socket) -> bytes:
         while data := peer.recv(65536):
             received += data
     return received
+
+
+def answers(peers: Iterable[socket.socket]) -> list[bytes]:
+    """Return what each of *peers* gets, and close them."""
+    found = []
+    for peer in peers:
+        with peer:
+            found.append(read_all(peer))
+    return found
 
 
 def fields(line: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.harness.directories import public_directory
 from tests.harness.dovecot import Dovecot
+from tests.servers.recorder_place import POST_LOGIN
 from tests.servers.wrap_fixtures import POPBSMTP, Place, launcher, program, run, seen
 
 # As Dovecot 1.x starts it: no PATH, no locale, root's rights for imap to drop.
@@ -32,16 +33,6 @@ def printed(place, *arguments):
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-SOCKETS = """\
-[[recorder.postlogin]]
-path = "/run/popbsmtp/imap-postlogin"
-service = "imap"
-[[recorder.postlogin]]
-path = "/run/popbsmtp/pop3-postlogin"
-service = "pop3"
-"""
-
-
 @pytest.mark.parametrize(
     ("version", "mode"),
     [
@@ -54,7 +45,7 @@ service = "pop3"
 )
 def test_no_line_holds_two_blanks_behind_its_indentation(place, version, mode):
     with open(place.config, "a") as file:
-        file.write(SOCKETS)
+        file.write(POST_LOGIN)
     for line in printed(place, "--for", version, "--mode", mode).splitlines():
         assert re.search(r"\S\s\s", line) is None, line
         assert line == line.rstrip()
@@ -63,7 +54,7 @@ def test_no_line_holds_two_blanks_behind_its_indentation(place, version, mode):
 
 def test_dovecot_reads_the_configuration_with_sockets_as_it_is_meant(place):
     with open(place.config, "a") as file:
-        file.write(SOCKETS)
+        file.write(POST_LOGIN)
     dovecot = Dovecot(public_directory(), postlogin=printed(place, "--mode", "socket"))
     dovecot.prepare()
     read = dovecot.doveconf()
@@ -87,7 +78,7 @@ service anvil {
 @pytest.mark.parametrize("version", ["2.3", "2.4"])
 def test_the_recorders_user_may_ask_for_open_sessions(place, version, mode):
     with open(place.config, "a") as file:
-        file.write(SOCKETS + '[sessions]\nrenew = "1s"\n')
+        file.write(POST_LOGIN + '[sessions]\nrenew = "1s"\n')
     text = place.config.read_text()
     place.config.write_text(text.replace("[recorder]", '[recorder]\nuser = "mail"'))
     assert printed(place, "--for", version, "--mode", mode).endswith(ANVIL)
@@ -96,7 +87,7 @@ def test_the_recorders_user_may_ask_for_open_sessions(place, version, mode):
 def test_dovecot_starts_without_the_recorders_user(place):
     """It does not with a user in its configuration that does not exist."""
     with open(place.config, "a") as file:
-        file.write(SOCKETS)
+        file.write(POST_LOGIN)
     text = place.config.read_text()
     place.config.write_text(text.replace("[recorder]", '[recorder]\nuser = "nosuchuser"'))
     argv = [POPBSMTP, "-c", place.config, "dovecot", "--mode", "socket"]
@@ -108,7 +99,7 @@ def test_dovecot_starts_without_the_recorders_user(place):
 @pytest.mark.parametrize("renew", ["0", '"off"'])
 def test_who_renews_nothing_asks_for_nothing(place, renew):
     with open(place.config, "a") as file:
-        file.write(f"{SOCKETS}[sessions]\nrenew = {renew}\n")
+        file.write(f"{POST_LOGIN}[sessions]\nrenew = {renew}\n")
     text = place.config.read_text()
     place.config.write_text(text.replace("[recorder]", '[recorder]\nuser = "mail"'))
     assert "anvil" not in printed(place, "--mode", "socket")

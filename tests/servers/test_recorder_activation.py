@@ -8,7 +8,12 @@ import threading
 import pytest
 
 from popbsmtp_wrap.wire import format_request
-from tests.servers.recorder_place import PATIENCE_S, Recorder, dovecot_request, read_all
+from tests.servers.recorder_place import (
+    PATIENCE_S,
+    Recorder,
+    answers,
+    dovecot_request,
+)
 
 # Between fork and exec: the descriptors go to 3 and up, the variables name this very process.
 _MANAGER = """
@@ -91,14 +96,6 @@ def asking(recorder, numbers):
         peers.append(recorder.connect(recorder.postlogin["imap"]))
         peers[-1].sendall(dovecot_request(f"203.0.113.{number}"))
     return peers
-
-
-def answers(peers):
-    found = []
-    for peer in peers:
-        with peer:
-            found.append(read_all(peer))
-    return found
 
 
 def test_passed_sockets_are_served_and_stay_when_the_recorder_ends():

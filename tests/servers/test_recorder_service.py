@@ -20,6 +20,7 @@ from tests.harness.process import wait_until
 from tests.servers.recorder_place import (
     PATIENCE_S,
     Recorder,
+    answers,
     dovecot_request,
     fields,
     read_all,
@@ -58,14 +59,6 @@ def logins_in_flight(recorder, count):
         peers[-1].sendall(dovecot_request(f"203.0.113.{number}"))
     wait_until(lambda: sum(recorder.status()["logins"].values()) == 2 * count, 10, "the logins")
     return peers
-
-
-def answers(peers):
-    found = []
-    for peer in peers:
-        with peer:
-            found.append(read_all(peer))
-    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,18 +11,16 @@ from popbsmtp_wrap.wire import format_request
 from tests.harness.machine import REPOSITORY
 from tests.harness.process import wait_until
 from tests.harness.systemd_machine import systemd_machine
-from tests.servers.recorder_place import PATIENCE_S, dovecot_request, fields, read_all
+from tests.servers.recorder_place import (
+    PATIENCE_S,
+    POST_LOGIN,
+    dovecot_request,
+    fields,
+    read_all,
+)
 
 pytestmark = pytest.mark.slow
 
-CONFIGURATION = """\
-[[recorder.postlogin]]
-path = "/run/popbsmtp/imap-postlogin"
-service = "imap"
-[[recorder.postlogin]]
-path = "/run/popbsmtp/pop3-postlogin"
-service = "pop3"
-"""
 DROP_IN = "/etc/systemd/system/popbsmtp.{}.d"
 # systemd-analyze counts tenths; docs/recorder.md names the same number.
 MOST_EXPOSED = 13
@@ -78,7 +76,7 @@ class Host:
         self.run("popbsmtp init && systemctl daemon-reload && systemctl enable popbsmtp.service")
 
     def configure(self, text):
-        self.run("cat > /etc/popbsmtp/popbsmtp.toml", text=f"{text}\n{CONFIGURATION}")
+        self.run("cat > /etc/popbsmtp/popbsmtp.toml", text=f"{text}\n{POST_LOGIN}")
 
     def fresh(self):
         """Go back to how it was after the installation, and start."""
@@ -395,12 +393,12 @@ def test_the_service_may_ask_dovecot_for_open_sessions(host):
     )
     host.run("systemctl reload popbsmtp.service; dovecot")
     try:
-        host.run("cat > /root/staying", text=STAYING_CLIENT)
-        host.run("python3 /root/staying > /root/says 2>&1 & echo $! > /root/staying.pid")
-        wait_until(lambda: host.run("cat /root/says") == "in\n", PATIENCE_S, "the client")
+        host.run("cat > /tmp/staying", text=STAYING_CLIENT)
+        host.run("python3 /tmp/staying > /tmp/says 2>&1 & echo $! > /tmp/staying.pid")
+        wait_until(lambda: host.run("cat /tmp/says") == "in\n", PATIENCE_S, "the client")
         count = lambda: host.status()["outcomes"].get("renewed", 0)  # noqa: E731
         wait_until(lambda: count() > 10, 2 * PATIENCE_S, "renewals for longer than grace")
         host.run("popbsmtp check 198.51.100.7")
         assert host.status()["sessions"]["error"] is None
     finally:
-        host.run("kill $(cat /root/staying.pid); doveadm stop")
+        host.run("kill $(cat /tmp/staying.pid); doveadm stop")
