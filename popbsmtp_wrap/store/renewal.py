@@ -28,6 +28,12 @@ def renew(store: Store, addresses: Sequence[str], since: float) -> int:
 
     def write(connection: Connection) -> int:
         store.dialect.begin_write(connection.exec_driver_sql)
+        wanted = store.address.in_(sorted(addresses))
+        # In the order of upsert(): an UPDATE takes the rows as they come, and then a login's batch
+        # and this may wait for each other.
+        in_order = sa.select(store.address).where(wanted)
+        in_order = in_order.order_by(store.dialect.bytewise(store.address))
+        connection.execute(in_order.with_for_update()).all()
         age_s = max(0, ceil(time.monotonic() - since))
         seen = store.dialect.ago(sa.bindparam(None, age_s, sa.Integer))
         keeps = sa.and_(
@@ -36,7 +42,7 @@ def renew(store: Store, addresses: Sequence[str], since: float) -> int:
         )
         statement = (
             store.table.update()
-            .where(store.address.in_(sorted(addresses)))
+            .where(wanted)
             .where(store.dialect.is_known(store.last_seen))
             .values({store.last_seen: sa.case((keeps, store.last_seen), else_=seen)})
         )

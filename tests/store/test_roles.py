@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from popbsmtp_wrap.errors import RefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import files, logins, setup
 from popbsmtp_wrap.store.engine import open_store, transaction
+from popbsmtp_wrap.store.renewal import renew
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
 from tests.store.test_table import read_sql
 
@@ -56,6 +58,7 @@ def test_writer_records(accounts):
         for _ in range(2):
             logins.record(stores["writer"], login)
         logins.record(stores["writer"], replace(login, user="late", age_s=90))
+        assert renew(stores["writer"], [login.address], time.monotonic()) == 1
     found = {row.address: row.user for row in logins.rows(place.store(), GRACE_S)}
     assert found == {"192.0.2.1": "ann", ADDRESS: "bob", OTHER: "bö"}
 

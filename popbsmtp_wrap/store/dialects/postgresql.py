@@ -76,6 +76,10 @@ class PostgreSQL(Dialect):
             "client_encoding": "utf8",
         }
 
+    def bytewise(self, column: Any) -> Any:
+        # Most databases sort as a language does, and leave out dots and colons.
+        return column.collate("C")
+
     def prepared(self, name: str, text: str) -> tuple[str, str]:
         # Parsing and planning take as long as the rest, the flush left out.
         numbers: dict[str, int] = {}
