@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 from popbsmtp_wrap.recorder.connection import Connection, Door
@@ -42,6 +42,8 @@ class Connections:
         # Those that owe us something, oldest first, by user.
         self._owing: defaultdict[int, dict[Connection, None]] = defaultdict(dict)
         self._doors: dict[socket.socket, Door] = {}
+        # Called when those who stood in the queue have had their turn.
+        self.after_some: Callable[[], None] = lambda: None
         self._paused = False
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -79,12 +81,13 @@ class Connections:
             try:
                 peer, _ = listener.accept()
             except (BlockingIOError, ConnectionError):
-                return
+                break
             except OSError as error:
                 self.log.event("accept_failed", error=error)
                 self._pause(_NO_ROOM_PAUSE_S)
                 return
             self._admit(peer, self._doors[listener])
+        self.after_some()
 
     def _admit(self, peer: socket.socket, door: Door) -> None:
         peer.setblocking(False)
@@ -101,8 +104,9 @@ class Connections:
         self._make_room()
         connection = Connection(self, peer, uid, door)
         self._open.add(connection)
-        self._owes(connection)
         connection.start()
+        if connection.is_open and not connection.asked:
+            self._owes(connection)
 
     def _has_room(self) -> bool:
         """Tell whether one more may come, if somebody has to go for it."""

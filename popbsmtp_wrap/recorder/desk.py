@@ -86,7 +86,7 @@ class Desk:
         if self.up:
             if not self._waiting:
                 # What has come in this turn of the loop goes together.
-                self._loop.call_soon(self._write_at_once)
+                self._loop.call_soon(self.write_at_once)
             self._waiting[login.address] = entry
         else:
             self._spool([entry])
@@ -148,14 +148,14 @@ class Desk:
             await asyncio.sleep(0.005)
         await self._spooling.settled()
 
-    def _write_at_once(self) -> None:
+    def write_at_once(self) -> None:
         """Commit what waits if that is a few logins, or have it committed."""
         waiting = self._waiting
         seen = [Seen(entry.login, entry.since) for entry in waiting.values()]
         if self.up and not self._in_flight and self._database.write_at_once(seen):
             self._waiting = {}
             self._committed(waiting.values())
-        else:
+        elif waiting:
             self._work.set()
 
     async def _write(self) -> None:

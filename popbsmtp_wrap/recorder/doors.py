@@ -74,6 +74,29 @@ class WrapperDoor:
         task.add_done_callback(self._tasks.discard)
 
 
+class _Late:
+    """A reply that goes out after some time in any case."""
+
+    def __init__(self, connection: Connection, reply: bytes, timeout_s: float) -> None:
+        self._connection = connection
+        self._reply = reply
+        self._timeout_s = timeout_s
+        self._timer: asyncio.TimerHandle | None = None
+        # Most replies go out in this turn of the loop: a timer would cost as much as all the rest.
+        asyncio.get_running_loop().call_soon(self._wait)
+
+    def _wait(self) -> None:
+        if self._connection.is_open:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._timeout_s, self._connection.send, self._reply)
+
+    def answer(self, _: str | None) -> None:
+        """Send the reply now."""
+        if self._timer:
+            self._timer.cancel()
+        self._connection.send(self._reply)
+
+
 class PostLoginDoor:
     """Dovecot's own request (sources/postlogin.py); without a reply no mailbox opens."""
 
@@ -102,14 +125,8 @@ class PostLoginDoor:
             self._log.event("not_recorded", socket=self.name, error=error)
             connection.send(asked.reply)
             return
-        loop = asyncio.get_running_loop()
-        late = loop.call_later(self._reply_timeout_s(), connection.send, asked.reply)
-
-        def answer(_: str | None) -> None:
-            late.cancel()
-            connection.send(asked.reply)
-
-        self._recording.login(self.name, login, answer)
+        late = _Late(connection, asked.reply, self._reply_timeout_s())
+        self._recording.login(self.name, login, late.answer)
 
     def refusal(self, reason: str) -> bytes:
         """Return nothing: there is no such answer in this protocol."""

@@ -93,6 +93,7 @@ class Service:
         self._spooling = Spooling(self._settings, self._log, self._counts)
         await self._spooling.measure()
         self._desk = Desk(self._settings, self._database, self._spooling, self._log, self._counts)
+        self._connections.after_some = self._desk.write_at_once
         self._sessions = OpenSessions(self._settings, self._renewals, self._log)
         self._listen()
         jobs = (self._reloading, self._watchdog, self._sessions.run)

@@ -59,7 +59,7 @@ class BatchWriter:
         SchemaError unless all others are committed.
         """
         try:
-            self._retrying(lambda c: self._execute(c.exec_driver_sql, batch))
+            self._retrying(partial(self._write, batch))
         except PopbsmtpError as error:
             if not isinstance(error.__cause__, _OF_ONE_ROW):
                 raise
@@ -76,12 +76,11 @@ class BatchWriter:
         if driver is None:
             return False
         try:
-            if not self._session.limit(limit_s):
+            commits = self.store.autocommit or self.store.dialect.commit_at_once(driver)
+            if not commits or not self._session.limit(limit_s):
                 return False
             with closing(driver.cursor()) as cursor:
                 self._execute(partial(self._session.execute, cursor), batch)
-            if not self.store.autocommit:
-                driver.commit()
         except Exception:  # noqa: BLE001 - write() meets it again, and says what it is
             self._session.close()
             return False
@@ -118,8 +117,11 @@ class BatchWriter:
     def _retrying(self, work: Callable[[Connection], Result]) -> Result:
         return retrying(self.store, work, begin=self._session.begin)
 
+    def _write(self, batch: Sequence[Seen], connection: Connection) -> None:
+        self.store.dialect.begin_write(connection.exec_driver_sql)
+        self._execute(connection.exec_driver_sql, batch)
+
     def _execute(self, execute: Callable[..., object], batch: Sequence[Seen]) -> None:
-        self.store.dialect.begin_write(execute)
         now = time.monotonic()
         logins = newest(
             replace(login, age_s=age_s) if (age_s := login.age_s + int(now - since)) else login

@@ -171,6 +171,18 @@ def test_what_the_driver_would_escape_is_itself_in_a_prepared_statement():
     )
 
 
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_nothing_is_done_in_a_transaction_that_nobody_would_end(places, kind):
+    place = places.new(kind)
+    place.created()
+    writer = BatchWriter(open_store(place.database, 20, stay_connected=True))
+    writer.ping()
+    assert not writer.write_at_once(seen(ONE), LIMIT_S)
+    assert writer.write(seen(ONE)) == []
+    assert place.addresses() == [ADDRESS]
+    writer.close()
+
+
 def test_a_driver_whose_waits_cannot_be_bounded_is_not_asked(sqlite_place, monkeypatch):
     sqlite_place.created()
     writer = resident(sqlite_place)

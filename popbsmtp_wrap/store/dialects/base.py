@@ -129,6 +129,13 @@ class Dialect:
         """Tell whether nothing but the time-outs of store/waiting.py decides how long it takes."""
         return True
 
+    def commit_at_once(self, driver: Any) -> bool:
+        """Have a statement outside a transaction of *driver*'s connection be one of its own.
+
+        False where only autocommit can do that.
+        """
+        return False
+
     def prepared(self, name: str, text: str) -> tuple[str, str] | None:
         """Return what makes the driver's *text* a prepared statement, and what executes that.
 

@@ -90,6 +90,11 @@ class SQLite(Dialect):
     def has_bounded_waits(self, database: Database) -> bool:
         return is_on_local_disk(path_of(database))
 
+    def commit_at_once(self, driver: Any) -> bool:
+        # What begins with BEGIN is a transaction as before.
+        driver.isolation_level = None
+        return True
+
     def begin_write(self, execute: Callable[[str], object]) -> None:
         execute("BEGIN IMMEDIATE")
 
