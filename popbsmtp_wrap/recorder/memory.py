@@ -30,7 +30,7 @@ class Memory:
             del self._written[next(iter(self._written))]
 
     def holds(self, address: str, moment: float) -> bool:
-        """Tell whether a login of *address* at *moment* needs no writing.
+        """Tell whether a login of *address* at *moment* needs no writing, see take_hits() then.
 
         So it is just after one that was written, and at any time before it.
         """

@@ -26,10 +26,10 @@ class Worker:
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """Return what *work* gives; raise PopbsmtpError when it fails."""
-        future = self._thread.submit(work)
-        self._asked.add(future)
-        future.add_done_callback(self._asked.discard)
         try:
+            future = self._thread.submit(work)
+            self._asked.add(future)
+            future.add_done_callback(self._asked.discard)
             return await asyncio.wrap_future(future)
         except PopbsmtpError:
             raise

@@ -6,6 +6,7 @@ import subprocess
 from tests.harness.directories import give, public_directory
 from tests.harness.dovecot import Dovecot
 from tests.harness.postfix import Postfix
+from tests.servers.recorder_place import POST_LOGIN
 from tests.servers.wrap_fixtures import POPBSMTP
 
 _CONFIGURATION = """\
@@ -16,14 +17,6 @@ socket = "{folder}/run/login.sock"
 spool = "{folder}/spool"
 reply_timeout = "0.1s"
 user = "dovecot"
-"""
-_SOCKETS = """\
-[[recorder.postlogin]]
-path = "{folder}/run/imap-postlogin"
-service = "imap"
-[[recorder.postlogin]]
-path = "{folder}/run/pop3-postlogin"
-service = "pop3"
 """
 
 
@@ -40,8 +33,10 @@ class Site:
         self.sockets.mkdir()
         give(self.sockets, "dovecot", mode=0o755)
         self.database = self.folder / "db" / "popbsmtp.db"
-        text = _CONFIGURATION + (_SOCKETS if mode == "socket" else "")
-        self.config.write_text(text.format(folder=self.folder))
+        text = _CONFIGURATION.format(folder=self.folder)
+        if mode == "socket":
+            text += POST_LOGIN.replace("/run/popbsmtp", str(self.sockets))
+        self.config.write_text(text)
         self.run("init")
         self.postfix = Postfix(self.folder, main_cf="")
         self.postfix.prepare()

@@ -107,7 +107,7 @@ class Host:
 
     def path(self, name):
         """Return the path of a socket as this process sees it."""
-        return Path(f"/proc/{self.machine.pid}/root/run/popbsmtp/{name}")
+        return Path("/proc", str(self.machine.pid), "root", "run/popbsmtp", name)
 
     def ask(self, name, request):
         """Return a connection on which *request* was sent."""

@@ -58,3 +58,10 @@ def test_what_nobody_expected_is_an_error_of_ours(worker):
     with pytest.raises(StoreUnavailableError, match=r"^ZeroDivisionError: division by zero$"):
         asyncio.run(worker.run(lambda: 1 / 0))
     assert not worker.is_busy
+
+
+def test_what_comes_after_its_end_fails_as_everything_else(worker):
+    worker.end()
+    with pytest.raises(StoreUnavailableError, match="after shutdown"):
+        asyncio.run(worker.run(lambda: "late"))
+    assert not worker.is_busy
