@@ -8,10 +8,10 @@ from typing import Final
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.recorder.worker import Worker
-from popbsmtp_wrap.store.batch import BatchWriter, Seen, largest_size
+from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen, largest_size
 from popbsmtp_wrap.store.engine import open_store
 
-__all__ = ["Database", "Seen"]
+__all__ = ["Database", "Outcome", "Seen"]
 
 # A commit is most often done before a thread would have begun with it: for a few logins the event
 # loop does it itself. It never waits for longer, and after a commit that took a part of this it
@@ -50,12 +50,9 @@ class Database:
             self._slow_until = ended + _SLOW_FOR_S
         return done
 
-    async def write(self, batch: Sequence[Seen]) -> list[str]:
-        """Commit *batch* and return what the database says of logins that it does not take.
-
-        Raise StoreUnavailableError, RefusedError or SchemaError when nothing is committed.
-        """
-        return await self._thread.run(lambda: self._writer.write(batch)) if batch else []
+    async def write(self, batch: Sequence[Seen]) -> Outcome:
+        """Commit *batch* and return what is not committed. Raise as BatchWriter.write() does."""
+        return await self._thread.run(lambda: self._writer.write(batch)) if batch else Outcome()
 
     async def missing(self, addresses: Collection[str]) -> set[str]:
         """Return those of canonical *addresses* that have no row. Raise as write() does."""

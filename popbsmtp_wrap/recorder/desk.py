@@ -179,11 +179,11 @@ class Desk:
                 slow.cancel()
 
     async def _commit(self, batch: list[Seen]) -> None:
-        refused = await self._database.write(batch)
+        outcome = await self._database.write(batch)
         self._pauses.reset()
-        for reason in refused:
+        for seen, reason in outcome.refused:
             self._counts.outcomes["not taken"] += 1
-            self._log.event("login_not_taken", error=reason)
+            self._log.event("login_not_taken", address=seen.login.address, error=reason)
 
     def _take(self) -> list[Entry]:
         size = self._database.batch_size(len(self._waiting))

@@ -42,7 +42,8 @@ def flush(store: Store, settings: Settings) -> Flushed:
         while (chunk := drain.chunk()) is not None:
             now = time.monotonic()
             if chunk.logins:
-                done.problems += writer.write([Seen(login, now) for login in chunk.logins])
+                outcome = writer.write([Seen(login, now) for login in chunk.logins])
+                done.problems += [reason for _, reason in outcome.refused]
             done.problems += [*chunk.errors, *drain.commit()]
             done.committed += len(chunk.logins)
             for kind in dropped:

@@ -34,6 +34,24 @@ class Seen(NamedTuple):
     since: float
 
 
+class NotWritten(NamedTuple):
+    """A login of a batch that is not in the table, and what the database says of it."""
+
+    seen: Seen
+    reason: str
+
+
+class Outcome(NamedTuple):
+    """What became of a batch: each login that is in neither list is committed.
+
+    *refused*: the database will never take these as they are (a constraint, a trigger, a length).
+    *locked*: somebody else holds these rows; they can be written later.
+    """
+
+    refused: Sequence[NotWritten] = ()
+    locked: Sequence[NotWritten] = ()
+
+
 class _Statement(NamedTuple):
     text: str
     # The names of the parameters in the order of the text, None where the driver takes names.
@@ -51,12 +69,11 @@ class BatchWriter:
         self._session = Session(store)
         self._statements: dict[int, _Statement] = {}
 
-    def write(self, batch: Sequence[Seen]) -> list[str]:
-        """Commit *batch*; its ages go on until the statement is sent.
+    def write(self, batch: Sequence[Seen]) -> Outcome:
+        """Commit *batch* and return what is not committed; ages grow until the statement is sent.
 
-        Deadlocks and lost connections are tried again. Return what the database says of logins
-        that it does not take while it takes others. Raise StoreUnavailableError, RefusedError or
-        SchemaError unless all others are committed.
+        Deadlocks and lost connections are retried. Raise StoreUnavailableError, RefusedError or
+        SchemaError unless every login is either committed or in the outcome.
         """
         try:
             self._retrying(partial(self._write, batch))
@@ -64,7 +81,7 @@ class BatchWriter:
             if not isinstance(error.__cause__, _OF_ONE_ROW):
                 raise
             return self._write_singly(batch)
-        return []
+        return Outcome()
 
     def write_at_once(self, batch: Sequence[Seen], limit_s: float) -> bool:
         """Commit *batch* on the connection that is open, by one attempt of at most *limit_s*.
@@ -86,18 +103,18 @@ class BatchWriter:
             return False
         return True
 
-    def _write_singly(self, batch: Sequence[Seen]) -> list[str]:
+    def _write_singly(self, batch: Sequence[Seen]) -> Outcome:
         """Write all but those that the database does not take, so that they hold nobody up."""
         failures = []
-        for login, since in batch:
+        for seen in batch:
             try:
                 # Where a name is the trouble, record() cuts it.
-                record(self.store, login, since=since)
+                record(self.store, seen.login, since=seen.since)
             except PopbsmtpError as error:
-                failures.append(error)
+                failures.append((seen, error))
         if len(failures) == len(batch):
-            raise failures[0]
-        return [str(error) for error in failures]
+            raise failures[0][1]
+        return Outcome(tuple(NotWritten(seen, str(error)) for seen, error in failures))
 
     def missing(self, addresses: Collection[str]) -> set[str]:
         """Return those of canonical *addresses* that have no row. Raise as write() does."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import logins
-from popbsmtp_wrap.store.batch import BatchWriter, Seen
+from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen
 from popbsmtp_wrap.store.dialects import dialect_named
 from popbsmtp_wrap.store.engine import open_store
 from tests.store.places import ADDRESS, GRACE_S, OTHER
@@ -66,7 +66,7 @@ def test_nothing_is_done_without_an_open_connection(place):
     writer = resident(place)
     assert not writer.write_at_once(seen(ONE), LIMIT_S)
     assert place.addresses() == []
-    assert writer.write(seen(ONE)) == []
+    assert writer.write(seen(ONE)) == Outcome()
     assert writer.write_at_once(seen(Login(OTHER)), LIMIT_S)
     assert place.addresses() == sorted([ADDRESS, OTHER])
     writer.close()
@@ -85,13 +85,13 @@ def test_a_late_login_does_not_move_the_last_one_back(writer):
 
 
 def test_a_locked_row_costs_the_limit_and_is_left_to_those_who_can_wait(place, writer):
-    assert writer.write(seen(ONE)) == []
+    assert writer.write(seen(ONE)) == Outcome()
     with locked(place, "UPDATE popbsmtp SET username = 'x'"):
         began = time.monotonic()
         assert not writer.write_at_once(seen(Login(ADDRESS, "bob", "pop3")), 0.1)
         # write() would have waited for 20 s.
         assert 0.05 < time.monotonic() - began < 15
-    assert writer.write(seen(Login(ADDRESS, "bob", "pop3"))) == []
+    assert writer.write(seen(Login(ADDRESS, "bob", "pop3"))) == Outcome()
     assert rows(writer) == [(ADDRESS, "bob", "pop3")]
 
 
@@ -111,7 +111,7 @@ def test_a_connection_that_was_lost_is_left_to_those_who_can_wait(place, writer)
     assert writer.write_at_once(seen(ONE), LIMIT_S)
     writer._session.driver_connection.close()
     assert not writer.write_at_once(seen(Login(OTHER)), LIMIT_S)
-    assert writer.write(seen(Login(OTHER))) == []
+    assert writer.write(seen(Login(OTHER))) == Outcome()
     assert writer.write_at_once(seen(Login("192.0.2.9")), LIMIT_S)
     assert place.addresses() == sorted([ADDRESS, OTHER, "192.0.2.9"])
 
@@ -123,7 +123,7 @@ def test_names_that_the_table_does_not_take_are_left_to_those_who_can_cut(place)
     writer.ping()
     long_name = Login(ADDRESS, "x" * 100, "imap")
     if not writer.write_at_once(seen(long_name), LIMIT_S):
-        assert writer.write(seen(long_name)) == []
+        assert writer.write(seen(long_name)) == Outcome()
     assert place.addresses() == [ADDRESS]
     writer.close()
 
@@ -158,7 +158,7 @@ def test_a_pooler_without_prepared_statements_costs_no_login(postgres_place):
     with closing(writer._session.driver_connection.cursor()) as cursor:
         cursor.execute("DEALLOCATE ALL")
     assert not writer.write_at_once(seen(Login(OTHER)), LIMIT_S)
-    assert writer.write(seen(Login(OTHER))) == []
+    assert writer.write(seen(Login(OTHER))) == Outcome()
     assert postgres_place.addresses() == sorted([ADDRESS, OTHER])
     writer.close()
 
@@ -178,7 +178,7 @@ def test_nothing_is_done_in_a_transaction_that_nobody_would_end(places, kind):
     writer = BatchWriter(open_store(place.database, 20, stay_connected=True))
     writer.ping()
     assert not writer.write_at_once(seen(ONE), LIMIT_S)
-    assert writer.write(seen(ONE)) == []
+    assert writer.write(seen(ONE)) == Outcome()
     assert place.addresses() == [ADDRESS]
     writer.close()
 
@@ -198,6 +198,6 @@ def test_one_connection_serves_both_ways(place, writer):
     sa.event.listen(writer.store.engine, "connect", lambda connection, _: opened.append(connection))
     for number in range(3):
         assert writer.write_at_once(seen(Login(f"192.0.2.{number}")), LIMIT_S)
-        assert writer.write(seen(Login(f"198.51.100.{number}"))) == []
+        assert writer.write(seen(Login(f"198.51.100.{number}"))) == Outcome()
     assert opened == []
     assert len(place.addresses()) == 6
