@@ -46,3 +46,9 @@ class ServiceUnavailableError(PopbsmtpError):
     """A program or service that is needed is not there (EX_UNAVAILABLE)."""
 
     exit_code = 69
+
+
+class InternalError(PopbsmtpError):
+    """A bug: something that no code was written for (EX_SOFTWARE)."""
+
+    exit_code = 70

@@ -5,8 +5,8 @@ import socket
 import time
 from typing import Final, Protocol
 
+from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.log import Log
 
 _READ: Final = 4096
 
@@ -14,7 +14,7 @@ _READ: Final = 4096
 class House(Protocol):
     """Where connections live (connections.py)."""
 
-    log: Log
+    log: EventLog
     counts: Counts
     # Bytes of requests that are not complete.
     received: int
@@ -117,8 +117,12 @@ class Connection:
             self._house.counts.dropped["bad request"] += 1
             self.send(self.door.refusal(str(error)))
         except Exception as error:  # noqa: BLE001 - it costs this connection only
-            self._house.log.event("unexpected", socket=self.door.name, error=repr(error))
-            self._house.close(self, "unexpected")
+            self._house.log.unexpected(self.door.name, error)
+            self.close_unexpected()
+
+    def close_unexpected(self) -> None:
+        """End the connection without an answer: serving it has raised an exception."""
+        self._house.close(self, "unexpected")
 
     def send(self, answer: bytes) -> None:
         """Send *answer* and close; nothing happens when the peer has gone."""

@@ -13,9 +13,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Final
 
+from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.recorder.connection import Connection, Door
 from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.log import Log
 
 # struct ucred: pid, uid, gid (unix(7)).
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -31,7 +31,9 @@ _NO_ROOM_PAUSE_S: Final = 0.1
 class Connections:
     """All connections of the recorder."""
 
-    def __init__(self, capacity: int, allowed: Collection[int], log: Log, counts: Counts) -> None:
+    def __init__(
+        self, capacity: int, allowed: Collection[int], log: EventLog, counts: Counts
+    ) -> None:
         """Serve at most *capacity* peers at once, those whose user is in *allowed*."""
         self.allowed = allowed
         self.log = log

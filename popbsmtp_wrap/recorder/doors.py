@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
+from popbsmtp_wrap.daemon.event_log import EventLog
+from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.recorder import control
 from popbsmtp_wrap.recorder.connection import Connection
-from popbsmtp_wrap.recorder.entry import Answer
-from popbsmtp_wrap.recorder.log import Log
+from popbsmtp_wrap.recorder.pending_login import Answer
 from popbsmtp_wrap.sources import postlogin
 from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_aged_request
 
@@ -21,7 +22,7 @@ class Recording(Protocol):
     """Where a door takes its logins."""
 
     def login(self, source: str, login: Login, answer: Answer) -> None:
-        """Have *login* recorded unless its address never counts; *answer* hears of it once."""
+        """Queue *login* unless its address never counts; call *answer* exactly once."""
 
     def control(self, word: str, arguments: list[str]) -> Coroutine[Any, Any, str]:
         """Do what an administrator asks and return the answer's text. Raise PopbsmtpError."""
@@ -31,10 +32,11 @@ class WrapperDoor:
     """One line from popbsmtp-wrap (wire.py), or from an administrator (control.py)."""
 
     name = WRAPPER
+    service = ""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, supervisor: Supervisor) -> None:
         self._recording = recording
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._supervisor = supervisor
 
     def is_complete(self, received: bytes) -> bool:
         """Tell whether the line has its end, or never will."""
@@ -66,12 +68,13 @@ class WrapperDoor:
                 text = await self._recording.control(word, arguments)
             except PopbsmtpError as error:
                 connection.send(format_answer("NO", str(error)))
+            except Exception:
+                connection.close_unexpected()
+                raise
             else:
                 connection.send(f"OK\t{text}\n".encode("ascii"))
 
-        task = asyncio.create_task(administer())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._supervisor.start_task("control", administer())
 
 
 class _Late:
@@ -101,10 +104,14 @@ class PostLoginDoor:
     """Dovecot's own request (sources/postlogin.py); without a reply no mailbox opens."""
 
     def __init__(
-        self, service: str, recording: Recording, reply_timeout_s: Callable[[], float], log: Log
+        self,
+        service: str,
+        recording: Recording,
+        reply_timeout_s: Callable[[], float],
+        log: EventLog,
     ) -> None:
         self.name = f"postlogin-{service}"
-        self._service = service
+        self.service = service
         self._recording = recording
         self._reply_timeout_s = reply_timeout_s
         self._log = log
@@ -120,7 +127,7 @@ class PostLoginDoor:
             connection.send(asked.reply)
             return
         try:
-            login = make_login(asked.remote, asked.user, self._service)
+            login = make_login(asked.remote, asked.user, self.service)
         except ValueError as error:
             self._log.event("not_recorded", socket=self.name, error=error)
             connection.send(asked.reply)

@@ -3,13 +3,23 @@
 import os
 import time
 from dataclasses import dataclass, field
+from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import SpoolBusyError
-from popbsmtp_wrap.spool.directory import lock
-from popbsmtp_wrap.spool.draining import Drain
+from popbsmtp_wrap.recorder.latest_first import LatestFirst
+from popbsmtp_wrap.spool.directory import Spool, lock
+from popbsmtp_wrap.spool.draining import Chunk, Drain
+from popbsmtp_wrap.spool.stamp import Stamp
+from popbsmtp_wrap.spool.writing import put_all
 from popbsmtp_wrap.store.batch import LARGEST_BATCH, BatchWriter, Seen
 from popbsmtp_wrap.store.engine import Store
+
+_DROPPED: Final = {
+    "expired": "{} logins were older than grace and are dropped",
+    "untrusted": "{} logins lie in the future by the clock and are dropped",
+    "bad": "{} records were damaged and are kept in *.bad files of the spool",
+}
 
 
 @dataclass
@@ -18,14 +28,17 @@ class Flushed:
 
     committed: int = 0
     problems: list[str] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_DROPPED, 0))
 
 
 def flush(store: Store, settings: Settings) -> Flushed:
     """Write what waits in the spool of *settings* into *store*.
 
-    Where a recorder has the spool, or where there is none, there is nothing to do. Raise SpoolError
-    for one that is not usable, StoreUnavailableError, RefusedError or SchemaError when the
-    database takes nothing; what is not committed stays.
+    The spool is locked while a chunk is read or forgotten, never while the database is asked: a
+    recorder can start at any time, and drains what is left. Where one has the spool, or where there
+    is no spool, there is nothing to do. Raise SpoolError for one that is not usable,
+    StoreUnavailableError, RefusedError or SchemaError when the database takes nothing; what is not
+    committed stays.
     """
     done = Flushed()
     recorder = settings.recorder
@@ -36,24 +49,48 @@ def flush(store: Store, settings: Settings) -> Flushed:
     except SpoolBusyError:
         return done
     writer = BatchWriter(store)
-    dropped = {"expired": 0, "untrusted": 0, "bad": 0}
     with spool:
-        drain = Drain(spool, settings.grace, LARGEST_BATCH)
-        while (chunk := drain.chunk()) is not None:
-            now = time.monotonic()
-            if chunk.logins:
-                outcome = writer.write([Seen(login, now) for login in chunk.logins])
-                done.problems += [reason for _, reason in outcome.refused]
-            done.problems += [*chunk.errors, *drain.commit()]
-            done.committed += len(chunk.logins)
-            for kind in dropped:
-                dropped[kind] += getattr(chunk, kind)
-    done.problems += [_DROPPED[kind].format(count) for kind, count in dropped.items() if count]
+        try:
+            _drain(spool, writer, settings, done)
+        finally:
+            writer.close()
+    done.problems += [_DROPPED[kind].format(n) for kind, n in done.dropped.items() if n]
     return done
 
 
-_DROPPED = {
-    "expired": "{} logins were older than grace and are dropped",
-    "untrusted": "{} logins lie in the future by the clock and are dropped",
-    "bad": "{} records were damaged and are kept in *.bad files of the spool",
-}
+def _drain(spool: Spool, writer: BatchWriter, settings: Settings, done: Flushed) -> None:
+    """Write chunk by chunk; return when nothing is left, or when another process has the lock."""
+    drain = Drain(spool, settings.grace, LARGEST_BATCH)
+    # What _write() puts back into the spool comes after the last chunk, in the next run.
+    while (chunk := drain.chunk()) is not None:
+        if chunk.logins:
+            spool.unlock()
+            _write(writer, chunk, settings, done)
+            if not spool.relock():
+                return
+        done.problems += [*chunk.errors, *drain.commit()]
+        for kind in done.dropped:
+            done.dropped[kind] += getattr(chunk, kind)
+
+
+def _write(writer: BatchWriter, chunk: Chunk, settings: Settings, done: Flushed) -> None:
+    """Commit the logins of *chunk*. Raise PopbsmtpError unless each is written or refused."""
+    now, stamp = time.monotonic(), Stamp.now()
+    attempts = LatestFirst(Seen(login, now) for login in chunk.logins)
+    not_written = 0
+    while batch := attempts.next_batch():
+        outcome = writer.write(batch)
+        attempts.refused(seen.login.address for seen, _ in outcome.refused)
+        done.problems += [
+            f"{seen.login.address} not recorded: {reason}" for seen, reason in outcome.refused
+        ]
+        not_written += len(outcome.refused) + len(outcome.locked)
+        if outcome.locked:
+            recorder = settings.recorder
+            locked = [(seen.login, stamp) for seen, _ in outcome.locked]
+            put_all(recorder.spool, recorder.spool_size, locked)
+            done.problems += [
+                f"{seen.login.address} stays in the spool: {reason}"
+                for seen, reason in outcome.locked
+            ]
+    done.committed += len(chunk.logins) - not_written

@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.networks import why_ignored
 from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.worker import Worker
 from popbsmtp_wrap.store.engine import Store, open_store
 from popbsmtp_wrap.store.renewal import MOST, renew
 from popbsmtp_wrap.values import Network
@@ -28,7 +28,7 @@ class Renewals:
     def __init__(self, settings: Settings, networks: Iterable[Network], counts: Counts) -> None:
         """Nothing is connected yet. Raise ConfigError for what cannot work."""
         self._counts = counts
-        self._thread = Worker("renewals", StoreUnavailableError)
+        self._thread = WorkerThread("renewals", StoreUnavailableError)
         self.adopt(settings, networks)
 
     def adopt(self, settings: Settings, networks: Iterable[Network]) -> None:

@@ -9,26 +9,30 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from popbsmtp_wrap import __version__
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, RefusedError
+from popbsmtp_wrap.daemon import service_manager
+from popbsmtp_wrap.daemon.event_log import EventLog
+from popbsmtp_wrap.daemon.supervisor import Supervisor
+from popbsmtp_wrap.daemon.worker_thread import WorkerThread
+from popbsmtp_wrap.errors import ConfigError, InternalError, PopbsmtpError, RefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
 from popbsmtp_wrap.passwords import masked
-from popbsmtp_wrap.recorder import control, systemd
+from popbsmtp_wrap.recorder import control
+from popbsmtp_wrap.recorder.async_database import AsyncDatabase
+from popbsmtp_wrap.recorder.async_spool import AsyncSpool
+from popbsmtp_wrap.recorder.commit_queue import CommitQueue
 from popbsmtp_wrap.recorder.connections import Connections
 from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.database import Database
-from popbsmtp_wrap.recorder.desk import Desk
 from popbsmtp_wrap.recorder.doors import PostLoginDoor, WrapperDoor
-from popbsmtp_wrap.recorder.entry import Answer
 from popbsmtp_wrap.recorder.listeners import Listeners, allowed_uids, user_of
-from popbsmtp_wrap.recorder.log import Log
+from popbsmtp_wrap.recorder.pending_login import Answer
 from popbsmtp_wrap.recorder.renewals import WATCH, Renewals
 from popbsmtp_wrap.recorder.sessions import OpenSessions
-from popbsmtp_wrap.recorder.spooling import Spooling
 from popbsmtp_wrap.spool import directory
 
 # About 3 kB each.
@@ -39,21 +43,22 @@ _OTHER_DESCRIPTORS: Final = 128
 _STOPPING_S: Final = 8.0
 # Nobody waits, and main.cf may just have been changed, see ignored_networks().
 _POSTCONF_S: Final = 10.0
-_ONLY_AT_START: Final = ("spool", "log", "user")
+_ONLY_AT_START: Final = ("spool", "log", "user", "socket_mode", "socket_owner", "socket_group")
 
 
 def run(load: Callable[[], Settings]) -> None:
     """Serve until SIGTERM or SIGINT. SIGHUP calls *load* again.
 
     Raise ConfigError, RefusedError, ServiceUnavailableError or SpoolBusyError when it cannot
-    start; what the database and the spool do later ends nothing.
+    start, InternalError after a job of it has failed; what the database and the spool do later ends
+    nothing.
     """
     _fill_standard_descriptors()
     settings = load()
     capacity = _raise_descriptor_limit()
     # Everything that may be wrong in the configuration is found before the first login waits.
     allowed_uids(settings)
-    listeners = Listeners(systemd.passed_sockets())
+    listeners = Listeners(service_manager.passed_sockets())
     try:
         listeners.add(settings.recorder)
         if not os.path.isdir(settings.recorder.spool):
@@ -73,67 +78,82 @@ class Service:
         self._load = load
         self._settings = settings
         self._listeners = listeners
-        self._log = Log(settings.recorder.log)
+        self._log = EventLog(settings.recorder.log)
         self._counts = Counts()
         self._connections = Connections(capacity, allowed_uids(settings), self._log, self._counts)
         self._networks = ignored_networks(settings.ignore, _POSTCONF_S)
-        self._database = Database(settings)
+        self._database = AsyncDatabase(settings)
         self._renewals = Renewals(settings, self._networks, self._counts)
         self._doors: dict[str, PostLoginDoor | WrapperDoor] = {}
-        self._stop = asyncio.Event()
+        self._postconf = WorkerThread("postconf", RefusedError)
         self._reload = asyncio.Event()
 
     async def serve(self) -> None:
-        """Serve until told to stop."""
+        """Serve until told to stop. Raise SpoolBusyError, or InternalError as run() does."""
         loop = asyncio.get_running_loop()
+        self._supervisor = supervisor = Supervisor(self._log)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, supervisor.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        loop.set_exception_handler(self._unexpected)
-        self._spooling = Spooling(self._settings, self._log, self._counts)
-        await self._spooling.measure()
-        self._desk = Desk(self._settings, self._database, self._spooling, self._log, self._counts)
-        self._connections.after_some = self._desk.write_at_once
+        loop.set_exception_handler(supervisor.loop_error)
+        self._spool = AsyncSpool(self._current, self._log, self._counts)
+        await self._spool.measure()
+        self._queue = queue = CommitQueue(
+            self._current, self._database, self._spool, supervisor, self._log, self._counts
+        )
+        self._connections.after_some = queue.write_at_once
         self._sessions = OpenSessions(self._settings, self._renewals, self._log)
         self._listen()
-        jobs = (self._reloading, self._watchdog, self._sessions.run)
-        tasks = [asyncio.create_task(job()) for job in jobs]
+        supervisor.start("commits", queue.commit_waiting)
+        supervisor.start("spool", self._spool.append_queued)
+        supervisor.start("drain", queue.drain_spool)
+        supervisor.start("probe", queue.breaker.probe_while_down)
+        supervisor.start("look", queue.look_for_spooled)
+        supervisor.start("verify", queue.verify_remembered)
+        supervisor.start("reload", self._reloading)
+        supervisor.start("sessions", self._sessions.run)
+        supervisor.watch("commits", queue.oldest_s)
+        supervisor.start("watchdog", supervisor.feed_watchdog)
         self._log.event(
             "started", version=__version__, pid=os.getpid(), sockets=",".join(self._doors)
         )
-        systemd.notify("READY=1", f"STATUS=listening at {' '.join(self._doors)}")
-        await self._stop.wait()
-        systemd.notify("STOPPING=1")
-        for task in tasks:
-            task.cancel()
+        service_manager.notify("READY=1", f"STATUS=listening at {' '.join(self._doors)}")
+        await supervisor.ended()
+        service_manager.notify("STOPPING=1")
         await self._end()
+        if supervisor.failed:
+            raise InternalError("a job of the recorder has failed; see event=unexpected in its log")
+
+    def _current(self) -> Settings:
+        """Return the settings in force."""
+        return self._settings
 
     def login(self, source: str, login: Login, answer: Answer) -> None:
-        """Have *login* recorded unless its address never counts; *answer* hears of it once."""
+        """Queue *login* unless its address never counts; call *answer* exactly once."""
         self._counts.login(source, time.monotonic())
         if why_ignored(login.address, self._networks):
             self._counts.outcomes["ignored"] += 1
             answer(None)
         else:
-            self._desk.submit(login, answer)
+            self._queue.submit(login, answer)
 
     async def control(self, word: str, arguments: list[str]) -> str:
         """Do what an administrator asks and return the answer's text. Raise PopbsmtpError."""
         if word == "status":
-            await self._spooling.measure()
+            await self._spool.measure()
             return json.dumps(self.status())
         if word == "renew":
             return str(await self._renewals.renew(WATCH, arguments, time.monotonic()))
         addresses = None if arguments == [control.ALL] else arguments
         if word == "revoke":
-            await self._desk.revoke(addresses)
+            await self._queue.revoke(addresses)
         else:
-            self._desk.revoked(addresses)
+            self._queue.forget(addresses)
         return ""
 
     def status(self) -> dict[str, Any]:
         """Return what `popbsmtp status --json` prints."""
-        counts, desk, spooling = self._counts, self._desk, self._spooling
+        counts, queue, spool = self._counts, self._queue, self._spool
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -144,21 +164,21 @@ class Service:
             "logins_per_s": round(counts.logins_per_s(time.monotonic()), 2),
             "batches": counts.batches,
             "largest_batch": counts.largest_batch,
-            "waiting": desk.depth(),
-            "remembered": len(desk.memory),
+            "waiting": queue.depth(),
+            "remembered": len(queue.recent),
             "connections": len(self._connections),
             "dropped": dict(counts.dropped),
             "database": {
                 "url": masked(self._settings.database.url),
-                "state": "up" if desk.up else "down",
-                "error": desk.trouble,
+                "state": "up" if queue.breaker.up else "down",
+                "error": queue.breaker.trouble,
             },
             "spool": {
                 "directory": self._settings.recorder.spool,
-                "logins": spooling.waiting,
-                "bytes": spooling.bytes,
+                "logins": spool.waiting,
+                "bytes": spool.bytes,
                 "drained": dict(counts.drained),
-                "error": spooling.trouble,
+                "error": spool.trouble,
             },
             "sessions": self._sessions.status(),
         }
@@ -166,23 +186,24 @@ class Service:
     def _listen(self) -> None:
         """Open and close doors as the sockets say."""
         recorder, sockets = self._settings.recorder, self._listeners.open
-        for path in set(self._doors) - set(recorder.sockets):
-            del self._doors[path]
-            self._connections.stop_listening(sockets[path])
-            self._listeners.remove(path)
         services = {place.path: place.service for place in recorder.postlogin}
+        for path, door in list(self._doors.items()):
+            if path not in recorder.sockets:
+                self._connections.stop_listening(sockets[path])
+                self._listeners.remove(path)
+            elif door.service == services.get(path, ""):
+                continue
+            del self._doors[path]
         for path in recorder.sockets:
             if path in self._doors:
                 continue
-            door: PostLoginDoor | WrapperDoor
             if path in services:
-                door = PostLoginDoor(
+                self._doors[path] = PostLoginDoor(
                     services[path], self, lambda: self._settings.recorder.reply_timeout, self._log
                 )
             else:
-                door = WrapperDoor(self)
-            self._doors[path] = door
-            self._connections.listen(sockets[path], door)
+                self._doors[path] = WrapperDoor(self, self._supervisor)
+            self._connections.listen(sockets[path], self._doors[path])
         for path in set(sockets) - set(recorder.sockets):
             self._log.event("unused_socket", path=path)
 
@@ -190,41 +211,28 @@ class Service:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            systemd.reloading()
+            service_manager.reloading()
             try:
                 await self._adopt(self._load())
             except PopbsmtpError as error:
                 self._log.event("reload_failed", error=error)
-            systemd.notify("READY=1")
+            service_manager.notify("READY=1")
 
     async def _adopt(self, settings: Settings) -> None:
         """Go on with *settings*. Raise PopbsmtpError and change nothing when they cannot work."""
         for name in _ONLY_AT_START:
             if getattr(settings.recorder, name) != getattr(self._settings.recorder, name):
                 self._log.event("restart_needed", key=f"recorder.{name}")
-        allowed, database = allowed_uids(settings), Database(settings)
-        networks = await asyncio.to_thread(ignored_networks, settings.ignore, _POSTCONF_S)
+        allowed, database = allowed_uids(settings), AsyncDatabase(settings)
+        networks = await self._postconf.run(partial(ignored_networks, settings.ignore, _POSTCONF_S))
         self._listeners.add(settings.recorder)
         self._renewals.adopt(settings, networks)
         self._settings, self._networks, self._database = settings, networks, database
         self._connections.allowed = allowed
-        self._spooling.adopt(settings)
         self._listen()
         self._sessions.adopt(settings)
-        await self._desk.adopt(settings, database)
+        self._queue.adopt(database)
         self._log.event("reloaded")
-
-    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log what no code of ours has expected; the other logins go on."""
-        error = context.get("exception")
-        self._log.event("unexpected", what=context["message"], error=error and repr(error))
-
-    async def _watchdog(self) -> None:
-        """Tell the service manager that the loop turns."""
-        limit_s = systemd.watchdog_s()
-        while limit_s is not None:
-            systemd.notify("WATCHDOG=1")
-            await asyncio.sleep(limit_s / 3)
 
     async def _end(self) -> None:
         """Answer whoever has asked; what is not in the table then is in the spool."""
@@ -235,9 +243,10 @@ class Service:
             else:
                 self._connections.stop_listening(listener)
         await self._connections.finish(_STOPPING_S / 2)
-        await self._desk.close(_STOPPING_S / 2)
+        await self._queue.close(_STOPPING_S / 2)
+        await self._supervisor.cancel()
         self._renewals.close()
-        for part in (self._spooling, self._database):
+        for part in (self._spool, self._database):
             try:
                 async with asyncio.timeout(_STOPPING_S / 4):
                     await part.close()

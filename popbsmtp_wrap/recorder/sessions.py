@@ -8,10 +8,10 @@ import time
 from typing import Any, Final
 
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.errors import PopbsmtpError, ServiceUnavailableError
 from popbsmtp_wrap.networks import ignored_networks
 from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.log import Log
 from popbsmtp_wrap.recorder.renewals import DOVEADM, Renewals
 from popbsmtp_wrap.sources.doveadm.asking import PLACES, ask, find
 
@@ -22,7 +22,7 @@ _AGAIN_S: Final = 30.0
 class OpenSessions:
     """Has the rows of Dovecot's open sessions renewed every sessions.renew."""
 
-    def __init__(self, settings: Settings, renewals: Renewals, log: Log) -> None:
+    def __init__(self, settings: Settings, renewals: Renewals, log: EventLog) -> None:
         """Nothing is asked before run()."""
         # Addresses at the last answer, None before one.
         self.open: int | None = None

@@ -3,6 +3,7 @@
     <wall ns, 20 digits>-<pid>.spool        a segment: records (record.py), drained in name order
     <wall ns, 20 digits>-<pid>.tmp          not complete yet, or left by a crash
     <segment>.bad                           what was no record, set aside for a human
+    recorder.lock                           held by the recorder that uses the spool (flock(2))
 
 Nothing else in it is touched; symbolic links are never followed.
 """
@@ -21,6 +22,7 @@ from popbsmtp_wrap.errors import ConfigError, SpoolBusyError, SpoolError
 from popbsmtp_wrap.spool.files import fsync_directory, open_segment
 
 SEGMENT: Final = re.compile(r"[0-9]{20}-[0-9]+\.spool")
+RECORDER_LOCK: Final = "recorder.lock"
 TEMPORARY: Final = re.compile(r"[0-9]{20}-[0-9]+\.tmp")
 BAD: Final = re.compile(r"[0-9]{20}-[0-9]+\.spool\.bad")
 # What most file systems give out at once.
@@ -37,10 +39,10 @@ _ADVICE: Final = {
 
 
 class Spool:
-    """The spool directory *path*, held by this process alone until close().
+    """The spool directory *path*, locked by this process until close() or unlock().
 
-    Appender, Drain and remove() ask for it, so that there is one of each per directory at most.
-    Safe to share between threads.
+    Appender, Drain and remove() need the lock: only its holder appends to a segment or removes
+    logins. put() needs none. Safe to share between threads.
     """
 
     def __init__(self, path: str, size: int, descriptor: int) -> None:
@@ -52,11 +54,32 @@ class Spool:
         self.rewrites = 0
         self._descriptor = descriptor
 
+    def unlock(self) -> None:
+        """Let others have the spool until relock()."""
+        # A child that was forked has the descriptor as well, and the lock is the file's.
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def relock(self) -> bool:
+        """Lock the spool again after unlock(); return False when another process has it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    @property
+    def is_current(self) -> bool:
+        """False when *path* names another directory by now: nothing locks that one."""
+        try:
+            now = os.stat(self.path)
+        except OSError:
+            return False
+        return os.path.samestat(now, os.fstat(self._descriptor))
+
     def close(self) -> None:
         """Let others have the spool."""
         if self._descriptor >= 0:
-            # A child that was forked has the descriptor as well, and the lock is the file's.
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self.unlock()
             os.close(self._descriptor)
         self._descriptor = -1
 
@@ -140,6 +163,35 @@ def lock(path: str, size: int) -> Spool:
     except OSError as error:
         raise trouble(path, error) from None
     return Spool(path, size, descriptor)
+
+
+def hold(path: str) -> int:
+    """Return a descriptor that keeps other recorders away from the spool until it is closed.
+
+    Raise SpoolBusyError when another recorder has it, SpoolError when the directory is missing or
+    closed to us. A flush() may have the spool's lock() meanwhile: that ends by itself.
+    """
+    full = os.path.join(path, RECORDER_LOCK)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        try:
+            descriptor = os.open(full, flags, 0o600)
+        except PermissionError:
+            # Left by a recorder that ran as another user; the directory is ours.
+            os.unlink(full)
+            descriptor = os.open(full, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except BlockingIOError:
+        raise SpoolBusyError(
+            f"another recorder uses the spool {path}; see: popbsmtp status, fuser -v {full}"
+        ) from None
+    except OSError as error:
+        raise trouble(path, error) from None
+    return descriptor
 
 
 def depth(path: str) -> Depth:

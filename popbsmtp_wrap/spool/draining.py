@@ -57,8 +57,9 @@ class Drain:
 
     def __init__(self, spool: Spool, grace_s: int, most: int) -> None:
         """Drain *spool* by *most* records at a time; those older than *grace_s* are dropped."""
+        # The configuration may be read again between two chunks.
+        self.grace_s = grace_s
         self._spool = spool
-        self._grace_s = grace_s
         self._most = most
         self._names: deque[str] = deque()
         self._begun = False
@@ -156,7 +157,7 @@ class Drain:
         waited_s = age_s(stamp, now)
         if waited_s is None:
             chunk.untrusted += 1
-        elif login.age_s + waited_s > self._grace_s:
+        elif login.age_s + waited_s > self.grace_s:
             chunk.expired += 1
         else:
             # Rounded up, so that nobody may relay longer.

@@ -23,13 +23,18 @@ _MEASURE_S = 1.0
 
 
 def put(path: str, size: int, login: Login, stamp: Stamp) -> None:
-    """Return when *login* is safe in a file of its own in the directory *path*.
+    """Return when *login* is safe in a file of its own in the directory *path*; see put_all()."""
+    put_all(path, size, [(login, stamp)])
+
+
+def put_all(path: str, size: int, logins: Sequence[tuple[Login, Stamp]]) -> None:
+    """Return when *logins* are safe in a file of their own in the directory *path*.
 
     For processes that hold no lock, of any user who may write there. The bound of *size* bytes
-    may be passed by as many files as processes put at the same moment. Raise SpoolError when it
-    is not safe; it may come out of the spool all the same.
+    may be passed by as many files as processes put at the same moment. Raise SpoolError when they
+    are not safe; they may come out of the spool all the same.
     """
-    content = format_record(login, stamp)
+    content = b"".join(format_record(login, stamp) for login, stamp in logins)
     try:
         check_room(path, size, len(content))
         name, descriptor = create(path, ".tmp")

@@ -3,16 +3,15 @@
 import os
 from typing import Final
 
+from popbsmtp_wrap.daemon.event_log import EventLog, format_event
 from popbsmtp_wrap.errors import RefusedError
-from popbsmtp_wrap.recorder import log
-from popbsmtp_wrap.recorder.log import format_event
 
 STANDARD_OUTPUT: Final = "-"
 SYSLOG: Final = "syslog"
 STANDARD_ERROR: Final = "stderr"
 
 
-class Log(log.Log):
+class Log(EventLog):
     """The recorder's log, to a file as well, and with more in it for who looks for a fault."""
 
     def __init__(self, target: str, *, verbose: bool) -> None:

@@ -6,13 +6,16 @@ import signal
 import time
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from popbsmtp_wrap import __version__
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.daemon import service_manager
+from popbsmtp_wrap.daemon.supervisor import Supervisor
+from popbsmtp_wrap.daemon.worker_thread import WorkerThread
+from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
 from popbsmtp_wrap.networks import ignored_networks
-from popbsmtp_wrap.recorder import systemd
 from popbsmtp_wrap.sources.logs.follow import INTERVAL_S, Followed
 from popbsmtp_wrap.sources.logs.state import Positions, State
 from popbsmtp_wrap.watch import journal
@@ -54,35 +57,42 @@ class Service:
         self._judge = Judge(self._settings, log, record=state is not None)
         self._followed: dict[str, Followed] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._stop = asyncio.Event()
+        self._postconf = WorkerThread("postconf", RefusedError)
+        # When each file was last looked at, on the monotonic clock.
+        self._looked: dict[str, float] = {}
         self._reload = asyncio.Event()
         self._saved: Positions | None = None
 
     async def watch(self, started: Callable[[], None]) -> None:
         """Watch until told to stop, or until the standard input ends where it is all there is.
 
-        *started* is called once it does.
+        *started* is called once it does. Raise InternalError after a job of it has failed.
         """
         loop = asyncio.get_running_loop()
+        self._supervisor = supervisor = Supervisor(self._log)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, supervisor.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        loop.set_exception_handler(self._unexpected)
+        loop.set_exception_handler(supervisor.loop_error)
         self._judge.networks = await self._networks(self._settings)
         self._positions = self._state.load() if self._state else Positions()
         self._follow()
-        jobs = [self._reloading, self._renewing, self._saving, self._watchdog]
-        tasks = [asyncio.create_task(job()) for job in jobs]
+        supervisor.start("reload", self._reloading)
+        supervisor.start("renewals", self._renewing)
+        supervisor.start("positions", self._saving)
+        supervisor.watch("files", self._oldest_look_s)
+        supervisor.start("watchdog", supervisor.feed_watchdog)
         self._log.event(
             "started", version=__version__, pid=os.getpid(), files=",".join(self._tasks)
         )
         started()
-        systemd.notify("READY=1", f"STATUS=following {' '.join(self._tasks)}")
-        await self._stop.wait()
-        systemd.notify("STOPPING=1")
-        for task in tasks:
-            task.cancel()
+        service_manager.notify("READY=1", f"STATUS=following {' '.join(self._tasks)}")
+        await supervisor.ended()
+        service_manager.notify("STOPPING=1")
         await self._end()
+        await supervisor.cancel()
+        if supervisor.failed:
+            raise InternalError("a job of the watcher has failed; see event=unexpected in its log")
 
     def _follow(self) -> None:
         """Follow the files that the settings name, and no others."""
@@ -90,11 +100,12 @@ class Service:
         wanted = (*watch.files, JOURNAL) if watch.journal else watch.files
         for path in set(self._tasks) - set(wanted):
             self._tasks.pop(path).cancel()
+            self._looked.pop(path, None)
             if path in self._followed:
                 self._followed.pop(path).close()
         for path in wanted:
             if path not in self._tasks:
-                self._tasks[path] = asyncio.create_task(self._job(path))
+                self._tasks[path] = self._supervisor.start_task(path, self._job(path))
 
     def _job(self, path: str) -> Coroutine[Any, Any, None]:
         if path == JOURNAL:
@@ -103,7 +114,7 @@ class Service:
 
     async def _follow_file(self, path: str) -> None:
         source = self._judge.source(path)
-        while not self._stop.is_set():
+        while not self._supervisor.ending:
             places = self._positions.files.get(path)
             recent = time.time() - self._settings.grace
             since = recent if places is None else max(recent, self._positions.saved - _SAVE_S)
@@ -111,8 +122,8 @@ class Service:
             self._followed[path] = followed
             try:
                 await self._follow_through(path, followed, source)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the file is read on
-                self._log.event("unexpected", file=path, error=repr(error))
+            except Exception as error:  # noqa: BLE001 - one file; it is read on, and so are others
+                self._log.unexpected(path, error)
                 self._positions.files[path] = followed.places
                 self._positions.saved = 0.0
                 followed.close()
@@ -120,13 +131,14 @@ class Service:
 
     async def _follow_through(self, path: str, followed: Followed, source: Source) -> None:
         trouble = None
-        while not self._stop.is_set():
+        while not self._supervisor.ending:
             for piece in followed.look():
+                self._looked.pop(path, None)
                 sightings = source.read(piece.lines, piece.live_since)
                 if sightings:
                     await self._delivery.deliver(sightings)
                 piece.done()
-                if self._stop.is_set():
+                if self._supervisor.ending:
                     return
                 # A backlog holds up neither the other files nor signals.
                 await asyncio.sleep(0)
@@ -135,7 +147,13 @@ class Service:
             if followed.trouble != trouble:
                 trouble = followed.trouble
                 self._log.event("no_file" if trouble else "file_back", file=path, error=trouble)
+            self._looked[path] = time.monotonic()
             await asyncio.sleep(INTERVAL_S)
+
+    def _oldest_look_s(self) -> float:
+        """Return how long ago a file was looked at; one whose logins are delivered is not idle."""
+        now = time.monotonic()
+        return max((now - looked for looked in self._looked.values()), default=0.0)
 
     async def _read_stream(self) -> None:
         stream, source = Stream(0), self._judge.source(STANDARD_INPUT)
@@ -147,7 +165,7 @@ class Service:
             self._log.event("no_file", file=STANDARD_INPUT, error=error.strerror)
         self._log.event("end_of_input")
         if set(self._tasks) == {STANDARD_INPUT}:
-            self._stop.set()
+            self._supervisor.stop()
 
     async def _follow_journal(self) -> None:
         sources = {
@@ -156,7 +174,7 @@ class Service:
             for unit in units
         }
         follow = False
-        while not self._stop.is_set():
+        while not self._supervisor.ending:
             since = time.time() - self._settings.grace
             words = journal.command(sources, self._positions.journal, since, follow=follow)
             error: str | None = None
@@ -168,9 +186,12 @@ class Service:
                             found += source.read([entry.line], None)
                     await self._delivery.deliver(found)
                     self._positions.journal = entries[-1].cursor
-            except Exception as trouble:  # noqa: BLE001 - whatever it is, the journal is read on
-                error = getattr(trouble, "strerror", None) or repr(trouble)
-            if (follow or error) and not self._stop.is_set():
+            except OSError as trouble:
+                error = trouble.strerror or str(trouble)
+            except Exception as trouble:  # noqa: BLE001 - the journal is read on, and so are files
+                self._log.unexpected(JOURNAL, trouble)
+                error = repr(trouble)
+            if (follow or error) and not self._supervisor.ending:
                 self._log.event("no_journal", error=error or "journalctl has ended")
                 await asyncio.sleep(_JOURNAL_PAUSE_S)
             # What was logged before the machine's last start comes first, and by itself.
@@ -192,7 +213,7 @@ class Service:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            systemd.reloading()
+            service_manager.reloading()
             self._log.reopen()
             try:
                 settings = self._load()
@@ -207,10 +228,10 @@ class Service:
                 self._judge.networks = networks
                 self._follow()
                 self._log.event("reloaded", files=",".join(self._tasks))
-            systemd.notify("READY=1")
+            service_manager.notify("READY=1")
 
     async def _networks(self, settings: Settings) -> Collection[Any]:
-        return await asyncio.to_thread(ignored_networks, settings.ignore, _POSTCONF_S)
+        return await self._postconf.run(partial(ignored_networks, settings.ignore, _POSTCONF_S))
 
     async def _saving(self) -> None:
         while True:
@@ -235,17 +256,6 @@ class Service:
             self._log.event("position_not_saved", error=error.strerror)
         else:
             self._saved = replace(positions)
-
-    async def _watchdog(self) -> None:
-        """Tell the service manager that the loop turns."""
-        limit_s = systemd.watchdog_s()
-        while limit_s is not None:
-            systemd.notify("WATCHDOG=1")
-            await asyncio.sleep(limit_s / 3)
-
-    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        self._log.event("unexpected", what=context["message"], error=error and repr(error))
 
     async def _end(self) -> None:
         """Finish what is under way, within _STOPPING_S, and keep how far it came."""

@@ -205,10 +205,10 @@ def test_reload_goes_to_another_database(recorder):
 def test_reload_says_what_needs_a_restart(recorder):
     recorder.spool = recorder.home / "elsewhere"
     recorder.becomes = "dovecot"
-    recorder.configure(recorder='log = "syslog"')
+    recorder.configure(recorder='log = "syslog"\nsocket_mode = "0666"')
     recorder.hup()
     keys = {event["key"] for event in recorder.events("restart_needed")}
-    assert keys == {"recorder.spool", "recorder.user", "recorder.log"}
+    assert keys == {f"recorder.{key}" for key in ("spool", "user", "log", "socket_mode")}
     assert recorder.login("198.51.100.7") == ("OK", "")
 
 
@@ -266,7 +266,7 @@ def test_second_recorder_for_the_same_spool_ends_with_75(recorder):
         done = second.toolkit("serve")
         stack.callback(second.kill)
     assert done.returncode == 75
-    expected = f"popbsmtp: another recorder or flush uses the spool {recorder.spool}; see: fuser"
+    expected = f"popbsmtp: another recorder uses the spool {recorder.spool}; see: popbsmtp status"
     assert expected in done.stderr
     assert not connects(second.socket)
     assert recorder.login("198.51.100.7") == ("OK", "")

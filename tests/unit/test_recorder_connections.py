@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import pytest
 
+from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.recorder import connections
 from popbsmtp_wrap.recorder.connections import Connections
 from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.log import Log
 
 LONGEST = 4096
 # The kernel makes 4608 of it (SOCK_MIN_SNDBUF, include/net/sock.h).
@@ -52,7 +52,7 @@ class House:
         self.door = door
         self.counts = Counts()
         users = {os.geteuid()} if allowed is None else allowed
-        self.connections = Connections(capacity, users, Log("stderr"), self.counts)
+        self.connections = Connections(capacity, users, EventLog("stderr"), self.counts)
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
         self.listener.listen(100)

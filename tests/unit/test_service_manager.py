@@ -5,18 +5,18 @@ import socket
 
 import pytest
 
-from popbsmtp_wrap.recorder import systemd
+from popbsmtp_wrap.daemon import service_manager
 
 
 def test_without_a_manager_nothing_is_passed_and_nobody_is_told():
-    assert systemd.passed_sockets({}) == {}
-    systemd.notify("READY=1", environment={})
-    assert systemd.watchdog_s({}) is None
+    assert service_manager.passed_sockets({}) == {}
+    service_manager.notify("READY=1", environment={})
+    assert service_manager.watchdog_s({}) is None
 
 
 def test_sockets_for_another_process_are_left_alone():
     environment = {"LISTEN_PID": str(os.getpid() + 1), "LISTEN_FDS": "1"}
-    assert systemd.passed_sockets(environment) == {}
+    assert service_manager.passed_sockets(environment) == {}
     assert environment == {}
 
 
@@ -26,13 +26,13 @@ def test_the_manager_hears_every_line(tmp_path, abstract):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + path if abstract else path)
         address = "@" + path if abstract else path
-        systemd.notify("READY=1", "STATUS=x", environment={"NOTIFY_SOCKET": address})
+        service_manager.notify("READY=1", "STATUS=x", environment={"NOTIFY_SOCKET": address})
         manager.settimeout(5)
         assert manager.recv(100) == b"READY=1\nSTATUS=x"
 
 
 def test_a_manager_that_has_gone_is_no_trouble(tmp_path):
-    systemd.notify("READY=1", environment={"NOTIFY_SOCKET": f"{tmp_path}/gone"})
+    service_manager.notify("READY=1", environment={"NOTIFY_SOCKET": f"{tmp_path}/gone"})
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_a_manager_that_has_gone_is_no_trouble(tmp_path):
     ],
 )
 def test_the_watchdog_is_heeded_when_it_is_for_us(environment, seconds):
-    assert systemd.watchdog_s(environment) == seconds
+    assert service_manager.watchdog_s(environment) == seconds

@@ -3,7 +3,7 @@
 import pytest
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.recorder.entry import Entry
+from popbsmtp_wrap.recorder.pending_login import PendingLogin
 
 
 def login(user, age_s):
@@ -16,7 +16,7 @@ def login(user, age_s):
 )
 def test_of_two_logins_the_later_one_counts(age_s, since, user):
     heard = []
-    entry = Entry(login("alice", 0), 1000.0, heard.append)
+    entry = PendingLogin(login("alice", 0), 1000.0, heard.append)
     entry.join(login("bob", age_s), since, heard.append)
     assert entry.login.user == user
     assert entry.moment == (1000.0 if user == "alice" else since - age_s)

@@ -1,4 +1,4 @@
-"""What the recorder has to say: one key=value line for each event, never blocking.
+"""Events of a resident process: one key=value line each, never blocking.
 
     event=database_down error="..." spooled=12
 
@@ -13,11 +13,14 @@ import re
 import select
 import socket
 import time
+import traceback
 from datetime import UTC, datetime
 from typing import Final
 
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,-]+", re.ASCII)
 _LONGEST_VALUE: Final = 500
+# The last lines of a traceback say most; a datagram of syslog holds this much.
+_LONGEST_TRACEBACK: Final = 3000
 _SYSLOG: Final = "/dev/log"
 # Facility mail (2), severity info (6): RFC 5424 section 6.2.1.
 _PRIORITY: Final = 2 * 8 + 6
@@ -26,7 +29,7 @@ _MOST_ALIKE: Final = 20
 _PERIOD_S: Final = 10.0
 
 
-class Log:
+class EventLog:
     """Writes events to standard error or to syslog, and drops what would block."""
 
     def __init__(self, target: str) -> None:
@@ -48,6 +51,11 @@ class Log:
         self._periods[name] = started, count + 1
         if count < _MOST_ALIKE:
             self._write(format_event(name, fields))
+
+    def unexpected(self, what: str, error: BaseException) -> None:
+        """Write event=unexpected for an exception that no code was written for."""
+        trace = "".join(traceback.format_exception(error))
+        self.event("unexpected", what=what, error=repr(error), traceback=trace)
 
     def _write(self, line: str) -> None:
         with contextlib.suppress(OSError):
@@ -82,7 +90,11 @@ class Log:
 def format_event(name: str, fields: dict[str, object]) -> str:
     """Return the line of an event, without its end."""
     words = [f"event={name}"]
-    words += [f"{key}={_value(value)}" for key, value in fields.items() if value is not None]
+    for key, value in fields.items():
+        if key == "traceback":
+            words.append(f"{key}={json.dumps(str(value)[-_LONGEST_TRACEBACK:])}")
+        elif value is not None:
+            words.append(f"{key}={_value(value)}")
     return " ".join(words)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popbsmtp_wrap.recorder.log import Log, format_event
+from popbsmtp_wrap.daemon.event_log import EventLog, format_event
 
 _MORE_THAN_A_PIPE = 1 << 24
 
@@ -71,7 +71,7 @@ def stderr_in_a_pipe():
 
 
 def test_events_of_one_name_beyond_twenty_are_only_counted():
-    log = Log("stderr")
+    log = EventLog("stderr")
     with stderr_in_a_pipe() as pipe:
         for number in range(50):
             log.event("peer_refused", uid=number)
@@ -91,7 +91,7 @@ def test_a_pipe_that_nobody_reads_holds_nothing_up():
             while filled < _MORE_THAN_A_PIPE:
                 filled += os.write(2, b"x" * 65536)
         os.set_blocking(2, True)
-        Log("stderr").event("started")
+        EventLog("stderr").event("started")
         assert 0 < filled < _MORE_THAN_A_PIPE
         assert os.read(pipe, _MORE_THAN_A_PIPE) == b"x" * filled
 
@@ -99,9 +99,9 @@ def test_a_pipe_that_nobody_reads_holds_nothing_up():
 def test_lines_carry_their_time_except_in_the_journal(monkeypatch):
     with stderr_in_a_pipe() as pipe:
         monkeypatch.delenv("JOURNAL_STREAM", raising=False)
-        Log("stderr").event("started")
+        EventLog("stderr").event("started")
         monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-        Log("stderr").event("started")
+        EventLog("stderr").event("started")
         first, second = os.read(pipe, 65536).decode().splitlines()
     assert second == "event=started"
     stamp, event = shlex.split(first)

@@ -5,15 +5,15 @@ import threading
 
 import pytest
 
+from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import StoreUnavailableError
-from popbsmtp_wrap.recorder.worker import Worker
 
 PATIENCE_S = 20
 
 
 @pytest.fixture
 def worker():
-    worker = Worker("test", StoreUnavailableError)
+    worker = WorkerThread("test", StoreUnavailableError)
     yield worker
     worker.end()
 
@@ -62,6 +62,6 @@ def test_what_nobody_expected_is_an_error_of_ours(worker):
 
 def test_what_comes_after_its_end_fails_as_everything_else(worker):
     worker.end()
-    with pytest.raises(StoreUnavailableError, match="after shutdown"):
+    with pytest.raises(StoreUnavailableError, match="takes no calls after its end"):
         asyncio.run(worker.run(lambda: "late"))
     assert not worker.is_busy

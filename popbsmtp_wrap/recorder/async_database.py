@@ -6,12 +6,12 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import StoreUnavailableError
-from popbsmtp_wrap.recorder.worker import Worker
-from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen, largest_size
+from popbsmtp_wrap.store.batch import BatchWriter, NotWritten, Outcome, Seen, largest_size
 from popbsmtp_wrap.store.engine import open_store
 
-__all__ = ["Database", "Outcome", "Seen"]
+__all__ = ["AsyncDatabase", "NotWritten", "Outcome", "Seen"]
 
 # A commit is most often done before a thread would have begun with it: for a few logins the event
 # loop does it itself. It never waits for longer, and after a commit that took a part of this it
@@ -23,14 +23,14 @@ _SLOW_FOR_S: Final = 5.0
 _FEW: Final = 4
 
 
-class Database:
+class AsyncDatabase:
     """Writes batches in their order. Every wait is bounded by database.connect_timeout."""
 
     def __init__(self, settings: Settings) -> None:
         """Nothing is connected yet. Raise ConfigError for what cannot work."""
         store = open_store(settings.database, stay_connected=True, autocommit=True)
         self._writer = BatchWriter(store)
-        self._thread = Worker("database", StoreUnavailableError)
+        self._thread = WorkerThread("database", StoreUnavailableError)
         # A file server that hangs must not hang the event loop.
         bounded = store.dialect.has_bounded_waits(settings.database)
         self._slow_until = 0.0 if bounded else math.inf
@@ -62,7 +62,11 @@ class Database:
         """Raise as write() does unless the database answers."""
         await self._thread.run(self._writer.ping)
 
+    def close_later(self) -> None:
+        """Close the connection after the calls so far; a call that hangs holds nobody up."""
+        self._thread.end(self._writer.close)
+
     async def close(self) -> None:
-        """Close the connection, after what has been asked before."""
+        """Close the connection after the calls so far."""
         await self._thread.run(self._writer.close)
         self._thread.end()

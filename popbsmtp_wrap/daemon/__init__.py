@@ -1,0 +1,1 @@
+"""What every resident process needs: events, jobs and their supervisor, the service manager."""

@@ -1,0 +1,136 @@
+"""The jobs of a resident process: what starts them, watches them and ends them.
+
+    supervisor = Supervisor(log)
+    supervisor.start("commits", queue.commit)       # runs until the end
+    supervisor.watch("logins", queue.oldest_s)      # work that has to make progress
+    supervisor.start("watchdog", supervisor.feed_watchdog)
+    await supervisor.ended()                        # stop() was called, or a job has failed
+    ...                                             # an orderly end
+    await supervisor.cancel()
+
+A job that raises, or that returns before the end, is logged with its traceback and ends the
+process: without it the process would look alive and do nothing. The service manager starts another
+one. What fails for one connection or one answer costs that one alone: see guard().
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from popbsmtp_wrap.daemon import service_manager
+from popbsmtp_wrap.daemon.event_log import EventLog
+
+Job = Callable[[], Coroutine[Any, Any, None]]
+# The manager counts from the last word that it got; sd_watchdog_enabled(3) recommends half.
+_FEEDS_PER_LIMIT: Final = 3
+
+
+class Supervisor:
+    """Runs jobs until stop() is called or one of them fails."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.failed = False
+        self._log = log
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._ends = asyncio.Event()
+        self._progress: dict[str, Callable[[], float]] = {}
+        self._stuck = ""
+
+    @property
+    def ending(self) -> bool:
+        """True from stop(), or from the first failure, on."""
+        return self._ends.is_set()
+
+    def start(self, name: str, job: Job) -> asyncio.Task[None]:
+        """Run *job*, which does not return before the end."""
+        task = asyncio.create_task(job(), name=name)
+        self._jobs.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def start_task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run *work*, which may return; if it fails, that is logged and costs nothing else."""
+
+        async def guarded() -> None:
+            with self.guard(name):
+                await work
+
+        task = asyncio.create_task(guarded(), name=name)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return task
+
+    @contextmanager
+    def guard(self, what: str) -> Iterator[None]:
+        """Log an exception in this block; it costs *what* and nothing else."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            self._log.unexpected(what, error)
+
+    def loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what a callback of the event loop raised; for loop.set_exception_handler()."""
+        error = context.get("exception")
+        if error is None:
+            self._log.event("unexpected", what=context["message"])
+        else:
+            self._log.unexpected(context["message"], error)
+
+    def watch(self, name: str, oldest_s: Callable[[], float]) -> None:
+        """Have the watchdog ask *oldest_s* how long the oldest piece of work has waited.
+
+        It returns 0 when nothing waits. What waits for a database or a disk does not count: another
+        process would wait as long.
+        """
+        self._progress[name] = oldest_s
+
+    async def feed_watchdog(self) -> None:
+        """Tell the service manager that work goes on, while that is so; a job for start()."""
+        limit_s = service_manager.watchdog_s()
+        if limit_s is None:
+            await self._ends.wait()
+            return
+        while True:
+            stuck = self._stuck_at(limit_s)
+            if not stuck:
+                service_manager.notify("WATCHDOG=1")
+            elif stuck != self._stuck:
+                self._log.event("stuck", what=stuck)
+            self._stuck = stuck
+            await asyncio.sleep(limit_s / _FEEDS_PER_LIMIT)
+
+    def stop(self) -> None:
+        """End ended(): somebody wants the process to end."""
+        self._ends.set()
+
+    async def ended(self) -> None:
+        """Return when stop() was called or a job has failed."""
+        await self._ends.wait()
+
+    async def cancel(self) -> None:
+        """Cancel all jobs and wait for their end."""
+        self._ends.set()
+        jobs = list(self._jobs)
+        for task in jobs:
+            task.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    def _stuck_at(self, limit_s: float) -> str:
+        for name, oldest_s in self._progress.items():
+            try:
+                if oldest_s() > limit_s:
+                    return name
+            except Exception as error:  # noqa: BLE001 - as good as no progress
+                self._log.unexpected(name, error)
+                return name
+        return ""
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        if task.cancelled() or (self.ending and task.exception() is None):
+            return
+        error = task.exception() or RuntimeError("it returned before the end")
+        self._log.unexpected(task.get_name(), error)
+        self.failed = True
+        self._ends.set()

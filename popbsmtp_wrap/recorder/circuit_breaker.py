@@ -1,0 +1,75 @@
+"""Whether the database takes logins: up until a commit fails, then down until a probe succeeds."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from popbsmtp_wrap.daemon.backoff import Backoff
+from popbsmtp_wrap.daemon.event_log import EventLog
+from popbsmtp_wrap.errors import PopbsmtpError
+
+
+class CircuitBreaker:
+    """While it is down, logins go to the spool at once, and only the probe costs the database."""
+
+    def __init__(
+        self, probe: Callable[[], Awaitable[None]], came_up: Callable[[], None], log: EventLog
+    ) -> None:
+        """*probe* raises PopbsmtpError while the database takes no logins."""
+        self.up = True
+        # Why it is down, None while it is up.
+        self.trouble: str | None = None
+        # What changes with every outage, to tell whether there was one meanwhile.
+        self.outages = 0
+        self._probe = probe
+        self._came_up = came_up
+        self._log = log
+        self._backoff = Backoff()
+        self._is_down = asyncio.Event()
+        self._is_up = asyncio.Event()
+        self._is_up.set()
+
+    def trip(self, trouble: str) -> None:
+        """Go down, or learn more of why it is down."""
+        before, self.trouble = self.trouble, trouble
+        if self.up:
+            self.up = False
+            self.outages += 1
+            self._is_up.clear()
+            self._is_down.set()
+            self._log.event("database_down", error=trouble)
+        elif trouble != before:
+            # "no commit within 0.4 s" comes first, and the cause a moment later.
+            self._log.event("database_error", error=trouble)
+
+    def reset(self) -> None:
+        """Go up: the database has taken something."""
+        self._backoff.reset()
+        if self.up:
+            return
+        self.up, self.trouble = True, None
+        self._is_down.clear()
+        self._is_up.set()
+        self._came_up()
+
+    def hurry(self) -> None:
+        """Let the next probe come soon: the database is another one now."""
+        self._backoff.reset()
+
+    async def probe_while_down(self) -> None:
+        """Probe with growing pauses while it is down; a job."""
+        while True:
+            await self._is_down.wait()
+            try:
+                async with asyncio.timeout(self._backoff.next_s()):
+                    await self._is_up.wait()
+            except TimeoutError:
+                pass
+            if self.up:
+                continue
+            try:
+                await self._probe()
+            except PopbsmtpError as error:
+                if not self.up:
+                    self.trip(str(error))
+            else:
+                self.reset()

@@ -1,0 +1,138 @@
+"""Logins between their arrival and the moment when they are safe."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.login import Login
+
+# The share of a client's time that a commit may take; the spool needs the rest.
+_COMMIT_SHARE: Final = 0.4
+_SHORTEST_COMMIT_S: Final = 0.1
+# Different logins of one address that wait for the same commit.
+_MOST_ATTEMPTS: Final = 8
+
+# Called once: with None when the login is safe, otherwise with the reason why it is not.
+Answer = Callable[[str | None], None]
+
+
+class _Attempt:
+    """A login and those who asked for it."""
+
+    __slots__ = ("answers", "login", "since")
+
+    def __init__(self, login: Login, since: float, answers: list[Answer]) -> None:
+        self.login = login
+        self.since = since
+        self.answers = answers
+
+    @property
+    def moment(self) -> float:
+        return self.since - self.login.age_s
+
+
+class PendingLogin:
+    """The logins of one address that wait together; the latest is written.
+
+    The others are kept until it is: should the database refuse the latest because of its user name,
+    the one before it is still good.
+    """
+
+    __slots__ = ("_attempts", "_settled", "kept")
+
+    def __init__(self, login: Login, since: float, answer: Answer | None) -> None:
+        """*login* was *login.age_s* old at *since*, on the monotonic clock."""
+        self._attempts = [_Attempt(login, since, [answer] if answer else [])]
+        self._settled: asyncio.Event | None = None
+        # Nobody waits for it: everybody has been told that it is not safe.
+        self.kept = answer is None
+
+    @property
+    def login(self) -> Login:
+        """The latest login."""
+        return self._attempts[-1].login
+
+    @property
+    def since(self) -> float:
+        """When the latest login was *login.age_s* old."""
+        return self._attempts[-1].since
+
+    @property
+    def moment(self) -> float:
+        """When the latest login was, on the monotonic clock."""
+        return self._attempts[-1].moment
+
+    @property
+    def askers(self) -> int:
+        """How many wait for an answer."""
+        return sum(len(attempt.answers) for attempt in self._attempts)
+
+    @property
+    def is_open(self) -> bool:
+        """True until it is answered: it has to get into the table or the spool."""
+        return self.kept or any(attempt.answers for attempt in self._attempts)
+
+    def join(self, login: Login, since: float, answer: Answer) -> None:
+        """Add another login of the same address."""
+        self._add(_Attempt(login, since, [answer]))
+
+    def merge(self, other: "PendingLogin") -> None:
+        """Add the logins of *other*, of the same address."""
+        self.kept = self.kept or other.kept
+        for attempt in other._attempts:  # noqa: SLF001 - the same class
+            self._add(attempt)
+
+    def refuse(self, reason: str) -> bool:
+        """Answer the latest login with *reason*; return True if an earlier one is left."""
+        refused = self._attempts[-1]
+        if len(self._attempts) == 1:
+            self.kept = False
+            self.answer(reason)
+            return False
+        self._attempts.pop()
+        answers, refused.answers = refused.answers, []
+        for answer in answers:
+            answer(reason)
+        return True
+
+    def answer(self, trouble: str | None) -> None:
+        """Answer everybody, once."""
+        self.kept = False
+        for attempt in self._attempts:
+            answers, attempt.answers = attempt.answers, []
+            for answer in answers:
+                answer(trouble)
+        if self._settled is not None:
+            self._settled.set()
+
+    async def settled(self) -> None:
+        """Return when everybody is answered."""
+        if not self.is_open:
+            return
+        if self._settled is None:
+            self._settled = asyncio.Event()
+        await self._settled.wait()
+
+    def _add(self, new: _Attempt) -> None:
+        for attempt in self._attempts:
+            if (attempt.login.user, attempt.login.service) == (new.login.user, new.login.service):
+                if attempt.moment <= new.moment:
+                    attempt.login, attempt.since = new.login, new.since
+                attempt.answers += new.answers
+                break
+        else:
+            self._attempts.append(new)
+        self._attempts.sort(key=lambda attempt: attempt.moment)
+        if len(self._attempts) > _MOST_ATTEMPTS:
+            oldest = self._attempts.pop(0)
+            self._attempts[0].answers += oldest.answers
+
+
+def commit_patience_s(settings: Settings) -> float:
+    """Return how many seconds a login waits for a commit before it goes to the spool.
+
+    The wrapper gives the recorder half of its own time.
+    """
+    longest_s = min(settings.wrapper.wait / 2, settings.recorder.reply_timeout)
+    return max(_SHORTEST_COMMIT_S, longest_s * _COMMIT_SHARE)

@@ -1,0 +1,78 @@
+"""The addresses that were written a moment ago: phones log in every few minutes, or seconds."""
+
+from typing import Final, NamedTuple
+
+from popbsmtp_wrap.login import Login
+
+# About 200 bytes each.
+MOST_REMEMBERED: Final = 50_000
+# How many are verified at a time.
+_MOST_AT_ONCE: Final = 1000
+
+
+class Hit(NamedTuple):
+    """A login that was not written, because its address just had been."""
+
+    login: Login
+    since: float
+
+
+class RecentAddresses:
+    """Which addresses were written less than *refresh_s* seconds ago; bounded."""
+
+    def __init__(self, refresh_s: float, most: int = MOST_REMEMBERED) -> None:
+        """Beyond *most* addresses the one that was written first is forgotten."""
+        self.refresh_s = refresh_s
+        self._most = most
+        self._written: dict[str, float] = {}
+        self._hits: dict[str, Hit] = {}
+
+    def __len__(self) -> int:
+        """Return how many addresses are remembered, some of them perhaps for too long."""
+        return len(self._written)
+
+    def add(self, address: str, since: float) -> None:
+        """Remember that *address* is in the table as seen at *since*, on the monotonic clock."""
+        since = max(since, self._written.pop(address, since))
+        self._written[address] = since
+        if len(self._written) > self._most:
+            del self._written[next(iter(self._written))]
+
+    def covers(self, login: Login, since: float) -> bool:
+        """Return True if *login*, *login.age_s* old at *since*, needs no write.
+
+        True for logins up to refresh_s after the written one, and for any earlier login.
+        """
+        written = self._written.get(login.address)
+        if written is None or since - login.age_s - written >= self.refresh_s:
+            return False
+        self.put_back(login.address, Hit(login, since))
+        return True
+
+    def take_hits(self) -> dict[str, Hit]:
+        """Return some of the latest logins that needed no write since the last call, by address.
+
+        Their rows may have gone meanwhile: they were acknowledged, so somebody has to look.
+        """
+        found = [address for address, _ in zip(self._hits, range(_MOST_AT_ONCE), strict=False)]
+        return {address: self._hits.pop(address) for address in found}
+
+    def put_back(self, address: str, hit: Hit) -> None:
+        """Have take_hits() return *hit* again, unless there is a later one."""
+        known = self._hits.get(address)
+        if known is None or known.since - known.login.age_s <= hit.since - hit.login.age_s:
+            self._hits[address] = hit
+
+    def forget(self, address: str) -> None:
+        """Have the next login of *address* written, and none before it."""
+        self._written.pop(address, None)
+        self._hits.pop(address, None)
+
+    def clear(self) -> None:
+        """Have the next login of every address written; logins that needed no write stay hits."""
+        self._written.clear()
+
+    def forget_all(self) -> None:
+        """Have the next login of every address written, and none before it."""
+        self._written.clear()
+        self._hits.clear()

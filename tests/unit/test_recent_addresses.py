@@ -1,0 +1,62 @@
+"""The addresses that were written a moment ago."""
+
+from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.recorder.recent_addresses import RecentAddresses
+
+REFRESH_S = 30.0
+
+
+def test_an_address_is_remembered_for_refresh_and_not_longer():
+    recent = RecentAddresses(REFRESH_S)
+    recent.add("198.51.100.7", 1000.0)
+    assert recent.covers(Login("198.51.100.7"), 1029.9)
+    assert not recent.covers(Login("198.51.100.7"), 1030.0)
+    assert not recent.covers(Login("198.51.100.8"), 1000.0)
+
+
+def test_a_late_login_does_not_make_a_remembered_address_older():
+    recent = RecentAddresses(REFRESH_S)
+    recent.add("198.51.100.7", 1000.0)
+    recent.add("198.51.100.7", 980.0)
+    assert recent.covers(Login("198.51.100.7"), 1029.9)
+
+
+def test_without_refresh_every_login_is_written():
+    recent = RecentAddresses(0)
+    recent.add("198.51.100.7", 1000.0)
+    assert not recent.covers(Login("198.51.100.7"), 1000.0)
+
+
+def test_a_forgotten_address_is_written_again():
+    recent = RecentAddresses(REFRESH_S)
+    recent.add("198.51.100.7", 1000.0)
+    recent.add("198.51.100.8", 1000.0)
+    recent.forget("198.51.100.7")
+    recent.forget("203.0.113.1")
+    assert not recent.covers(Login("198.51.100.7"), 1000.0)
+    assert recent.covers(Login("198.51.100.8"), 1000.0)
+    recent.clear()
+    assert not recent.covers(Login("198.51.100.8"), 1000.0)
+
+
+def test_only_so_many_are_remembered_and_the_one_written_first_goes():
+    recent = RecentAddresses(REFRESH_S, most=2)
+    recent.add("198.51.100.1", 1000.0)
+    recent.add("198.51.100.2", 1001.0)
+    recent.add("198.51.100.1", 1002.0)
+    recent.add("198.51.100.3", 1003.0)
+    held = [last for last in range(1, 4) if recent.covers(Login(f"198.51.100.{last}"), 1003.0)]
+    assert held == [1, 3]
+    assert len(recent) == 2
+
+
+def test_what_was_before_a_remembered_login_needs_no_writing():
+    recent = RecentAddresses(REFRESH_S)
+    recent.add("198.51.100.7", 1000.0)
+    assert recent.covers(Login("198.51.100.7"), 400.0)
+
+
+def test_an_old_login_answers_no_later_one():
+    recent = RecentAddresses(REFRESH_S)
+    recent.add("198.51.100.7", 400.0)
+    assert not recent.covers(Login("198.51.100.7"), 1000.0)
