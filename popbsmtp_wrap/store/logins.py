@@ -11,10 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import Executable
 
-from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.errors import MisfitError, PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.dialects.base import AHEAD_S
 from popbsmtp_wrap.store.engine import Store, explained, retrying, transaction
@@ -100,16 +100,7 @@ def record(store: Store, login: Login, patience_s: float = 5.0, since: float | N
     waits for a connection and for other writers makes it older. Raise StoreUnavailableError,
     RefusedError or SchemaError when it is not committed.
     """
-    attempts = [login]
-    if login.user or login.service:
-        attempts += [
-            replace(
-                login,
-                user=_plain(login.user, _SHORT_USER),
-                service=_plain(login.service, _SHORT_SERVICE),
-            ),
-            replace(login, user=None, service=None),
-        ]
+    attempts = spellings(login)
     since = time.monotonic() if since is None else since
 
     def write(connection: Connection, attempt: Login) -> None:
@@ -121,10 +112,22 @@ def record(store: Store, login: Login, patience_s: float = 5.0, since: float | N
         try:
             retrying(store, partial(write, attempt=attempt), patience_s)
         except PopbsmtpError as error:
-            if attempt is attempts[-1] or not isinstance(error.__cause__, DataError):
+            if attempt is attempts[-1] or not isinstance(error, MisfitError):
                 raise
         else:
             return
+
+
+def spellings(login: Login) -> list[Login]:
+    """Return *login* as it is, with names that narrow columns take, and without names."""
+    if not (login.user or login.service):
+        return [login]
+    short = replace(
+        login,
+        user=_plain(login.user, _SHORT_USER),
+        service=_plain(login.service, _SHORT_SERVICE),
+    )
+    return [login, short, replace(login, user=None, service=None)]
 
 
 def _plain(name: str | None, longest: int) -> str | None:
