@@ -91,9 +91,8 @@ class BatchWriter:
         return True
 
     def commit(self, batch: Sequence[Seen], lock_s: float | None) -> None:
-        """Commit all of *batch*, or raise; wait for locks for *lock_s*, None for a whole answer."""
-        before = "" if lock_s is None else self._lock_limit(lock_s)
-        self._retrying(partial(self._write, batch, before))
+        """Commit all of *batch*, or raise; *lock_s* is for dialect.lock_limit()."""
+        self._retrying(partial(self._write, batch, self._lock_limit(lock_s)))
 
     def take_table(self, lock_s: float) -> None:
         """Raise as write() does unless the table takes logins; wait *lock_s* for its lock.
@@ -172,7 +171,7 @@ class BatchWriter:
             wait_for_locks=not self.store.dialect.locks_rows,
         )
 
-    def _lock_limit(self, limit_s: float) -> str:
+    def _lock_limit(self, limit_s: float | None) -> str:
         return self.store.dialect.lock_limit(self.store.engine, limit_s)
 
     def _write(self, batch: Sequence[Seen], before: str, connection: Connection) -> None:

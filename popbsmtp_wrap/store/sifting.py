@@ -50,7 +50,8 @@ class Sifting:
         """Look for locked rows until *deadline*, on the monotonic clock."""
         self._writer = writer
         self._deadline = deadline
-        self._exact = writer.store.dialect.lock_limit_is_exact
+        # Whether what took too long is known to be a lock.
+        self._is_lock = writer.store.dialect.lock_limit_is_exact
         self._refused: list[NotWritten] = []
         self._locked: list[NotWritten] = []
         self._wrote = False
@@ -114,9 +115,9 @@ class Sifting:
             self._set_aside([seen for seen in piece if seen.login.address in held], error)
             rest = [seen for seen in piece if seen.login.address not in held]
             self._pieces += [rest] if rest else []
-        elif not self._exact and self._lock_s is not None:
+        elif not self._is_lock:
             # It may be a server that is slow.
-            self._lock_s = None
+            self._is_lock, self._lock_s = True, None
             self._pieces.append(piece)
         elif len(piece) == 1:
             self._set_aside(piece, error)

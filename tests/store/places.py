@@ -28,6 +28,13 @@ GRACE_S = 1800
 ADDRESS = "198.51.100.7"
 OTHER = "2001:db8::7"
 
+# Keeps everybody else from writing, until the transaction or the session ends.
+LOCK_TABLE = {
+    "sqlite": "SELECT 1",  # BEGIN IMMEDIATE has done it
+    "postgresql": "LOCK TABLE popbsmtp IN ACCESS EXCLUSIVE MODE",
+    "mysql": "LOCK TABLES popbsmtp WRITE",
+}
+
 _numbers = itertools.count(1)
 
 

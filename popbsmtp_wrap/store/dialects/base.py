@@ -135,10 +135,11 @@ class Dialect:
     def begin_write(self, execute: Callable[[str], object]) -> None:
         """Wait for other writers now, where a statement would wait before it reads the clock."""
 
-    def lock_limit(self, engine: sa.engine.Engine, limit_s: float) -> str:
+    def lock_limit(self, engine: sa.engine.Engine, limit_s: float | None) -> str:
         """Return what to write before a driver's text so that it waits *limit_s* for a lock.
 
-        The server then gives up by itself. "" where there is no such thing.
+        The server then gives up by itself. None: as long as it takes to be sure that it is a lock.
+        "" where there is no such thing.
         """
         return ""
 

@@ -107,10 +107,12 @@ class MySQL(Dialect):
             ),
         }
 
-    def lock_limit(self, engine: sa.engine.Engine, limit_s: float) -> str:
+    def lock_limit(self, engine: sa.engine.Engine, limit_s: float | None) -> str:
         # MySQL has a limit for SELECT only, and waits for a row for whole seconds.
         if not getattr(engine.dialect, "is_mariadb", False):
             return ""
+        if limit_s is None:
+            return "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
         return f"SET STATEMENT max_statement_time = {limit_s:.3f} FOR "
 
     def begin_expire(self, connection: Connection) -> None:

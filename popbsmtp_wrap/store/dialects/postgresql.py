@@ -92,10 +92,10 @@ class PostgreSQL(Dialect):
         values = ", ".join(f"%({parameter})s" for parameter in numbers)
         return f"PREPARE {name} AS {statement}", f"EXECUTE {name} ({values})"
 
-    def lock_limit(self, engine: sa.engine.Engine, limit_s: float) -> str:
+    def lock_limit(self, engine: sa.engine.Engine, limit_s: float | None) -> str:
         # Both go to the server as one query, which is one transaction: nothing stays set for others
         # behind a pooler. Other drivers send one statement at a time.
-        if engine.dialect.driver != "psycopg2":
+        if limit_s is None or engine.dialect.driver != "psycopg2":
             return ""
         return f"SET LOCAL lock_timeout = {max(1, round(limit_s * 1000))}; "
 
