@@ -80,7 +80,7 @@ def open_store(
             hide_parameters=True,
             **more,
         )
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except (ArgumentError, NoSuchModuleError, ImportError, TypeError, ValueError) as error:
         raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
     dialect.prepare(engine)
     bound_waits(engine, database.connect_timeout, answer_s, masked(database.url))

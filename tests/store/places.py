@@ -148,6 +148,10 @@ class PostgresPlace(Place):
             server.create_database(self.name)
         self.database = Database(url=server.url(self.name), connect_timeout=2)
 
+    def script(self, text: str) -> None:
+        # The server finds the ends of statements by itself.
+        self.sql(text)
+
     def session(self) -> Any:
         return psycopg2.connect(
             host=str(self.server.socket_dir),

@@ -106,7 +106,8 @@ class PostgreSQL(Dialect):
     def begin_expire(self, connection: Connection) -> None:
         # The commit then does not wait for the disk, with the rows locked and before the logins'.
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+        # Whoever waits for one of the rows keeps the others from their logins.
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
 
     def is_time(self, reflected: Any) -> bool:
         return bool(getattr(reflected, "timezone", False))
