@@ -69,7 +69,7 @@ def main() -> NoReturn:
         sys.exit(_INTERRUPTED)
     except SystemExit:
         # The reader of our output has seen enough: click's own end, which says 1.
-        if type(sys.stdout).__name__ == "PacifyFlushWrapper":
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             sys.exit(os.EX_IOERR)
         raise
     except Exception as error:  # noqa: BLE001 - a mistake of ours, or of a library
