@@ -26,10 +26,22 @@ class RefusedError(PopbsmtpError):
     exit_code = 77
 
 
+class RowRefusedError(RefusedError):
+    """The database will never take this login as it is: a constraint, a trigger, a length."""
+
+
+class MisfitError(RowRefusedError):
+    """A value of this login does not fit its column."""
+
+
 class StoreUnavailableError(PopbsmtpError):
     """The database gives no answer now; later it may (EX_TEMPFAIL)."""
 
     exit_code = 75
+
+
+class LockedError(StoreUnavailableError):
+    """Another transaction holds the row or the table for too long."""
 
 
 class SpoolError(PopbsmtpError):

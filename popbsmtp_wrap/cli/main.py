@@ -1,7 +1,9 @@
 """The popbsmtp command: argv in, one call, print; errors become messages and exit statuses."""
 
+import os
 import sys
-from typing import NoReturn
+import traceback
+from typing import Final, NoReturn
 
 import click
 
@@ -15,6 +17,9 @@ from popbsmtp_wrap.cli.match import match
 from popbsmtp_wrap.cli.recorder import flush, renew, serve, status
 from popbsmtp_wrap.cli.watch import watch
 from popbsmtp_wrap.errors import PopbsmtpError
+
+# As a shell says that SIGINT has ended a program.
+_INTERRUPTED: Final = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -33,8 +38,8 @@ from popbsmtp_wrap.errors import PopbsmtpError
 def popbsmtp(context: click.Context, config_path: str, debug: bool) -> None:
     """POP-before-SMTP: a mail login opens the relay for a while.
 
-    Exit status: 0; 1 negative answer or failed check; 2 usage; 69 service unavailable; 75 try
-    again; 77 permission; 78 configuration.
+    Exit status: 0; 1 negative answer or failed check; 2 usage; 69 service unavailable; 70
+    unexpected error; 74 output not written; 75 try again; 77 permission; 78 configuration.
     """
     context.obj = Invocation(config_path, debug)
 
@@ -47,23 +52,36 @@ for command in (
 
 
 def main() -> NoReturn:
-    """Run popbsmtp and exit."""
-    debug = "--debug" in sys.argv[1:]
+    """Run popbsmtp and exit.
+
+    Status 1 is an answer: "may not relay", or a check that failed. Nothing that went wrong ends
+    with it.
+    """
     try:
-        popbsmtp(prog_name="popbsmtp")
+        # Unless it is told not to, click ends with 1 for all that it does not know.
+        status = popbsmtp(prog_name="popbsmtp", standalone_mode=False)
     except PopbsmtpError as error:
-        if debug:
-            raise
-        click.echo(f"popbsmtp: {error}", err=True)
+        _end(error, str(error), error.exit_code)
+    except click.UsageError as error:
+        error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output has seen enough.
-        sys.stderr.close()
-        sys.exit(1)
-    except Exception as error:
-        if debug:
-            raise
-        kind = type(error).__name__
-        click.echo(f"popbsmtp: {kind}: {error} (--debug shows where)", err=True)
-        sys.exit(1)
-    sys.exit(0)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(_INTERRUPTED)
+    except SystemExit:
+        # The reader of our output has seen enough: click's own end, which says 1.
+        if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
+            sys.exit(os.EX_IOERR)
+        raise
+    except Exception as error:  # noqa: BLE001 - a mistake of ours, or of a library
+        text = " ".join(str(error).split())
+        hint = "(--debug shows where)"
+        _end(error, f"unexpected {type(error).__name__}: {text} {hint}", os.EX_SOFTWARE)
+    # Of --help, --version and the like; no command of ours returns anything.
+    sys.exit(status or 0)
+
+
+def _end(error: Exception, message: str, status: int) -> NoReturn:
+    if "--debug" in sys.argv[1:]:
+        traceback.print_exception(error)
+    click.echo(f"popbsmtp: {message}", err=True)
+    sys.exit(status)

@@ -9,13 +9,17 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, IntegrityError, InternalError
+from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store.engine import Store, retrying
-from popbsmtp_wrap.store.logins import newest, record, row, upsert_rows
+from popbsmtp_wrap.store.diagnosis import CANARY
+from popbsmtp_wrap.store.engine import Store, explained, retrying
+from popbsmtp_wrap.store.logins import newest, row, upsert, upsert_rows
 from popbsmtp_wrap.store.session import Session
+from popbsmtp_wrap.store.sifting import NotWritten, Outcome, Seen, Sifting
+
+__all__ = ["LARGEST_BATCH", "BatchWriter", "NotWritten", "Outcome", "Seen", "largest_size"]
 
 Result = TypeVar("Result")
 
@@ -23,33 +27,13 @@ Result = TypeVar("Result")
 # these sizes are compiled once and kept: about 150 bytes of text for each row.
 _SIZES: Final[tuple[int, ...]] = (*range(1, 33), 64, 128, 256, 512)
 LARGEST_BATCH: Final = _SIZES[-1]
-# What a constraint or a trigger of an adopted table may have against a row.
-_OF_ONE_ROW: Final = (DataError, IntegrityError, InternalError)
+# How much of a caller's time the server may spend on a lock.
+_LOCK_SHARE: Final = 0.8
+_LONG_AGO_S: Final = 30 * 24 * 3600
 
 
-class Seen(NamedTuple):
-    """A login that was *login.age_s* old at *since*, on the monotonic clock."""
-
-    login: Login
-    since: float
-
-
-class NotWritten(NamedTuple):
-    """A login of a batch that is not in the table, and what the database says of it."""
-
-    seen: Seen
-    reason: str
-
-
-class Outcome(NamedTuple):
-    """What became of a batch: each login that is in neither list is committed.
-
-    *refused*: the database will never take these as they are (a constraint, a trigger, a length).
-    *locked*: somebody else holds these rows; they can be written later.
-    """
-
-    refused: Sequence[NotWritten] = ()
-    locked: Sequence[NotWritten] = ()
+class _UndoneError(Exception):
+    """What was done in a transaction is not to be kept."""
 
 
 class _Statement(NamedTuple):
@@ -68,20 +52,21 @@ class BatchWriter:
         self.store = store
         self._session = Session(store)
         self._statements: dict[int, _Statement] = {}
+        self._nothing = _nothing(store)
 
     def write(self, batch: Sequence[Seen]) -> Outcome:
         """Commit *batch* and return what is not committed; ages grow until the statement is sent.
 
-        Deadlocks and lost connections are retried. Raise StoreUnavailableError, RefusedError or
-        SchemaError unless every login is either committed or in the outcome.
+        Deadlocks and lost connections are retried. Names that their columns do not take are
+        escaped and cut, then left out. Raise StoreUnavailableError, RefusedError or SchemaError
+        unless every login is either committed or in the outcome; those that are committed then may
+        be written again.
+
+        A batch without trouble is one statement. Locked rows take about 0.3 s where the server can
+        tell which they are (PostgreSQL, MariaDB 10.6, MySQL 8, where it is 1 s), and never more
+        than answer_s and one answer; a locked table or a server that hangs takes answer_s.
         """
-        try:
-            self._retrying(partial(self._write, batch))
-        except PopbsmtpError as error:
-            if not isinstance(error.__cause__, _OF_ONE_ROW):
-                raise
-            return self._write_singly(batch)
-        return Outcome()
+        return Sifting(self, time.monotonic() + self.store.answer_s).write(batch)
 
     def write_at_once(self, batch: Sequence[Seen], limit_s: float) -> bool:
         """Commit *batch* on the connection that is open, by one attempt of at most *limit_s*.
@@ -97,24 +82,67 @@ class BatchWriter:
             if not commits or not self._session.limit(limit_s):
                 return False
             with closing(driver.cursor()) as cursor:
-                self._execute(partial(self._session.execute, cursor), batch)
+                # The server gives up before we do: what it goes on with would stay with it.
+                before = self._lock_limit(limit_s * _LOCK_SHARE)
+                self._execute(partial(self._session.execute, cursor, before=before), batch)
         except Exception:  # noqa: BLE001 - write() meets it again, and says what it is
             self._session.close()
             return False
         return True
 
-    def _write_singly(self, batch: Sequence[Seen]) -> Outcome:
-        """Write all but those that the database does not take, so that they hold nobody up."""
-        failures = []
-        for seen in batch:
-            try:
-                # Where a name is the trouble, record() cuts it.
-                record(self.store, seen.login, since=seen.since)
-            except PopbsmtpError as error:
-                failures.append((seen, error))
-        if len(failures) == len(batch):
-            raise failures[0][1]
-        return Outcome(tuple(NotWritten(seen, str(error)) for seen, error in failures))
+    def commit(self, batch: Sequence[Seen], lock_s: float | None) -> None:
+        """Commit all of *batch*, or raise; *lock_s* is for dialect.lock_limit()."""
+        self._retrying(partial(self._write, batch, self._lock_limit(lock_s)))
+
+    def take_table(self, lock_s: float) -> None:
+        """Raise as write() does unless the table takes logins; wait *lock_s* for its lock.
+
+        No row changes, and no row's lock is waited for. The server asks for the same permissions
+        and the same lock on the table as for a login.
+        """
+        before = self._lock_limit(lock_s)
+
+        def take(connection: Connection) -> None:
+            self.store.dialect.begin_write(connection.exec_driver_sql)
+            for statement in self._nothing:
+                connection.exec_driver_sql(before + statement)
+
+        self._retrying(take)
+
+    def held(self, addresses: Collection[str]) -> set[str]:
+        """Return those of *addresses* whose rows others hold; none where the server cannot tell."""
+        column = self.store.address
+        query = sa.select(column).where(column.in_(sorted(addresses)))
+        try:
+            with self._session.begin() as connection:
+                free = connection.execute(self.store.dialect.skip_locked(query)).all()
+            with self._session.begin() as connection:
+                found = connection.execute(query).all()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise explained(self.store, error) from error
+            return set()
+        return {address for (address,) in found} - {address for (address,) in free}
+
+    def takes_others(self) -> bool:
+        """Tell whether the database would take another login; it is not kept."""
+        # Expired long ago where a table without transactions keeps it.
+        statement = upsert(self.store, [Login(CANARY, "popbsmtp", "imap", _LONG_AGO_S)])
+
+        def write(connection: Connection) -> None:
+            self.store.dialect.begin_write(connection.exec_driver_sql)
+            if self.store.autocommit:
+                connection.exec_driver_sql("BEGIN")
+            connection.execute(statement)
+            raise _UndoneError
+
+        try:
+            self._retrying(write)
+        except _UndoneError:
+            return True
+        except PopbsmtpError:
+            return False
+        return False
 
     def missing(self, addresses: Collection[str]) -> set[str]:
         """Return those of canonical *addresses* that have no row. Raise as write() does."""
@@ -123,8 +151,11 @@ class BatchWriter:
         return set(addresses) - {address for (address,) in found}
 
     def ping(self) -> None:
-        """Raise as write() does unless the database would take logins now."""
-        self._retrying(lambda c: c.execute(sa.select(self.store.address).limit(1)).all())
+        """Raise as write() does unless the database would take logins now.
+
+        A table that is locked does not; it is waited for half as long as for an answer.
+        """
+        self.take_table(self.store.answer_s / 2)
 
     def close(self) -> None:
         """Close the connection."""
@@ -132,11 +163,24 @@ class BatchWriter:
         self.store.engine.dispose()
 
     def _retrying(self, work: Callable[[Connection], Result]) -> Result:
-        return retrying(self.store, work, begin=self._session.begin)
+        return retrying(
+            self.store,
+            work,
+            begin=self._session.begin,
+            # SQLite's lock is that of the whole file.
+            wait_for_locks=not self.store.dialect.locks_rows,
+        )
 
-    def _write(self, batch: Sequence[Seen], connection: Connection) -> None:
+    def _lock_limit(self, limit_s: float | None) -> str:
+        return self.store.dialect.lock_limit(self.store.engine, limit_s)
+
+    def _write(self, batch: Sequence[Seen], before: str, connection: Connection) -> None:
         self.store.dialect.begin_write(connection.exec_driver_sql)
-        self._execute(connection.exec_driver_sql, batch)
+
+        def execute(text: str, values: Any) -> None:
+            connection.exec_driver_sql(before + text, values)
+
+        self._execute(execute, batch)
 
     def _execute(self, execute: Callable[..., object], batch: Sequence[Seen]) -> None:
         now = time.monotonic()
@@ -183,6 +227,18 @@ class BatchWriter:
             sa.bindparam(f"u{number}", type_=sa.String),
             sa.bindparam(f"s{number}", type_=sa.String),
         )
+
+
+def _nothing(store: Store) -> list[str]:
+    """Return an INSERT and an UPDATE of no row, as text for the driver."""
+    none, seen = sa.false(), store.last_seen
+    columns = [column for column in store.table.columns if column.name in row(store, *[""] * 4)]
+    empty = sa.select(*(sa.null() for _ in columns)).where(none)
+    statements = (
+        store.table.insert().from_select([column.name for column in columns], empty),
+        store.table.update().where(none).values({seen: seen}),
+    )
+    return [str(s.compile(store.engine)) for s in statements]
 
 
 def largest_size(count: int) -> int:

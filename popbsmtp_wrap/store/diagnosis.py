@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import Executable
 
-from popbsmtp_wrap.errors import RefusedError
+from popbsmtp_wrap.errors import RefusedError, RowRefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.engine import Store, explained, transaction
 from popbsmtp_wrap.store.logins import upsert
@@ -39,6 +39,8 @@ def _permits(store: Store, statement: Executable) -> bool:
             attempt.rollback()
     except DBAPIError as error:
         trouble = explained(store, error)
+        if isinstance(trouble, RowRefusedError):
+            return True  # the table's rules do not allow nobody's address, and the account asks
         if isinstance(trouble, RefusedError):
             return False
         raise trouble from error

@@ -1,6 +1,7 @@
 """Open the store: one engine, its table, and errors that say what to do."""
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +14,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, StoreUnavailableError
+from popbsmtp_wrap.errors import ConfigError, LockedError, PopbsmtpError, StoreUnavailableError
 from popbsmtp_wrap.passwords import masked, read_password
 from popbsmtp_wrap.store.dialects import Dialect, dialect_named
 from popbsmtp_wrap.store.schema import build_table
@@ -22,6 +23,7 @@ from popbsmtp_wrap.store.waiting import bound_waits
 Result = TypeVar("Result")
 
 _ATTEMPTS = 5
+_SHORT_PASSWORD = 4
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,10 @@ def open_store(
             hide_parameters=True,
             **more,
         )
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except (ArgumentError, NoSuchModuleError, ImportError, TypeError, ValueError) as error:
         raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
     dialect.prepare(engine)
-    bound_waits(engine, database.connect_timeout, answer_s)
+    bound_waits(engine, database.connect_timeout, answer_s, masked(database.url))
     return Store(engine, build_table(database, dialect), dialect, database, answer_s, autocommit)
 
 
@@ -89,7 +91,7 @@ def database_url(database: Database, dialect: Dialect) -> URL:
     """Return the URL with its driver and password filled in."""
     try:
         url = make_url(database.url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # a port that is no number
         raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
     if "+" not in url.drivername:
         url = url.set(drivername=f"{url.drivername}+{dialect.driver}")
@@ -112,10 +114,21 @@ def explained(store: Store, error: DBAPIError) -> PopbsmtpError:
     """Return *error* as one of ours: what, where, what to do; never a password."""
     trouble = store.dialect.classify(error, store.database)
     text = " ".join(store.dialect.reason(error).split()) or type(error.orig).__name__
-    password = store.engine.url.password
-    if password:
-        text = text.replace(str(password), "***")
+    text = _without(text, str(store.engine.url.password or ""))
     return trouble.kind(f"{masked(store.database.url)}: {text[:500]}; {trouble.advice}")
+
+
+def _without(text: str, password: str) -> str:
+    """Return *text* with *** for *password*.
+
+    A very short one is hidden only where it stands as a value: elsewhere it is part of a word.
+    """
+    found = re.escape(password)
+    if not password:
+        return text
+    if len(password) < _SHORT_PASSWORD:
+        found = rf"(?<=[\"'=:]){found}(?=[\"'@\s]|$)"
+    return re.sub(found, "***", text)
 
 
 def retrying(
@@ -123,12 +136,15 @@ def retrying(
     work: Callable[[Connection], Result],
     patience_s: float = 5.0,
     begin: Callable[[], AbstractContextManager[Connection]] | None = None,
+    *,
+    wait_for_locks: bool = True,
 ) -> Result:
     """Return what *work* gives in a transaction of its own, or in what *begin* gives instead.
 
-    Deadlocks, lock time-outs and lost connections are tried again with jitter, a few times,
-    within *patience_s* seconds. Raise a PopbsmtpError otherwise: after an attempt that took as long
-    as an answer may take, so that a server that hangs is waited for once.
+    Deadlocks, lock time-outs (with *wait_for_locks*) and lost connections are tried again with
+    jitter, a few times, within *patience_s* seconds. Raise a PopbsmtpError otherwise: after an
+    attempt that took as long as an answer may take, so that a server that hangs is waited for
+    once.
     """
     begin = begin or store.engine.begin
     deadline = time.monotonic() + min(patience_s, store.answer_s)
@@ -141,8 +157,11 @@ def retrying(
                 connected = True
                 return work(connection)
         except DBAPIError as error:
+            trouble = store.dialect.classify(error, store.database)
             # A server that does not let us in is as good as down.
-            transient = connected and store.dialect.classify(error, store.database).again
+            transient = connected and trouble.again
+            if issubclass(trouble.kind, LockedError) and not wait_for_locks:
+                transient = False
             pause_s = random.uniform(0.5, 1.5) * 0.02 * 2**attempt  # noqa: S311 - jitter
             if not transient or attempt == _ATTEMPTS or time.monotonic() + pause_s > deadline:
                 raise explained(store, error) from error

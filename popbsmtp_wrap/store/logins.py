@@ -4,17 +4,17 @@ The database's clock decides everywhere; a client's clock appears in no statemen
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import Executable
 
-from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.errors import LockedError, MisfitError, PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.dialects.base import AHEAD_S
 from popbsmtp_wrap.store.engine import Store, explained, retrying, transaction
@@ -22,6 +22,8 @@ from popbsmtp_wrap.store.engine import Store, explained, retrying, transaction
 # What the narrow columns of an old script take: varchar(20) for a user, imap and pop3.
 _SHORT_USER = 20
 _SHORT_SERVICE = 4
+# Rows that are left out by expire. Each takes about ten waits of a second at most to be found.
+_MOST_HELD = 10
 
 
 @dataclass(frozen=True)
@@ -100,16 +102,7 @@ def record(store: Store, login: Login, patience_s: float = 5.0, since: float | N
     waits for a connection and for other writers makes it older. Raise StoreUnavailableError,
     RefusedError or SchemaError when it is not committed.
     """
-    attempts = [login]
-    if login.user or login.service:
-        attempts += [
-            replace(
-                login,
-                user=_plain(login.user, _SHORT_USER),
-                service=_plain(login.service, _SHORT_SERVICE),
-            ),
-            replace(login, user=None, service=None),
-        ]
+    attempts = spellings(login)
     since = time.monotonic() if since is None else since
 
     def write(connection: Connection, attempt: Login) -> None:
@@ -121,10 +114,22 @@ def record(store: Store, login: Login, patience_s: float = 5.0, since: float | N
         try:
             retrying(store, partial(write, attempt=attempt), patience_s)
         except PopbsmtpError as error:
-            if attempt is attempts[-1] or not isinstance(error.__cause__, DataError):
+            if attempt is attempts[-1] or not isinstance(error, MisfitError):
                 raise
         else:
             return
+
+
+def spellings(login: Login) -> list[Login]:
+    """Return *login* as it is, with names that narrow columns take, and without names."""
+    if not (login.user or login.service):
+        return [login]
+    short = replace(
+        login,
+        user=_plain(login.user, _SHORT_USER),
+        service=_plain(login.service, _SHORT_SERVICE),
+    )
+    return [login, short, replace(login, user=None, service=None)]
 
 
 def _plain(name: str | None, longest: int) -> str | None:
@@ -204,15 +209,18 @@ def expire(store: Store, grace_s: int) -> int:
     Safe beside logins and other expirers: a row that a login refreshes meanwhile stays, because
     the DELETE asks for its age again. It names its rows instead of a LIMIT, which statement-based
     replication calls unsafe. Rows stay locked for one small batch only, and between batches the
-    others get their time. *store* should stay connected, see open_store(): each batch connects
-    twice otherwise, which costs as much as the batch.
+    others get their time. A row that somebody else holds stays for the next time; many of them are
+    a table that is locked, and raise StoreUnavailableError. *store* should stay connected, see
+    open_store(): each batch connects twice otherwise, which costs as much as the batch.
     """
     is_old = store.last_seen < store.dialect.ago(grace_s)
     size = store.dialect.expire_batch
     oldest = sa.select(store.address).where(is_old).order_by(store.last_seen).limit(size)
+    held: set[str] = set()
 
     def batch(connection: Connection) -> list[str]:
-        return [address for (address,) in connection.execute(oldest)]
+        query = oldest.where(store.address.notin_(sorted(held))) if held else oldest
+        return [address for (address,) in connection.execute(query)]
 
     def delete(connection: Connection, addresses: list[str]) -> int:
         store.dialect.begin_expire(connection)
@@ -224,7 +232,7 @@ def expire(store: Store, grace_s: int) -> int:
         with store.dialect.expiring(store.engine) as between_batches:
             while addresses := retrying(store, batch):
                 started = time.monotonic()
-                deleted += retrying(store, partial(delete, addresses=addresses))
+                deleted += _around_locks(store, delete, addresses, held)
                 if len(addresses) < size:
                     break
                 took_s = time.monotonic() - started
@@ -236,3 +244,24 @@ def expire(store: Store, grace_s: int) -> int:
         # MariaDB logs a warning for a client that goes without a word.
         store.engine.dispose()
     return deleted
+
+
+def _around_locks(
+    store: Store,
+    delete: Callable[..., int],
+    addresses: list[str],
+    held: set[str],
+) -> int:
+    """Return how many of *addresses* are deleted; those that others hold are added to *held*."""
+    try:
+        work = partial(delete, addresses=addresses)
+        return retrying(store, work, wait_for_locks=not store.dialect.locks_rows)
+    except LockedError:
+        if not store.dialect.locks_rows or len(held) == _MOST_HELD:
+            raise
+    if len(addresses) == 1:
+        held.update(addresses)
+        return 0
+    middle = len(addresses) // 2
+    halves = (addresses[:middle], addresses[middle:])
+    return sum(_around_locks(store, delete, half, held) for half in halves)

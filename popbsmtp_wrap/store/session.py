@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
+from popbsmtp_wrap.errors import LockedError, RowRefusedError
 from popbsmtp_wrap.store.engine import Store
 from popbsmtp_wrap.store.waiting import limit_answers
 
@@ -39,6 +41,12 @@ class Session:
             else:
                 with self._connection.begin():
                     yield self._connection
+        except DBAPIError as error:
+            kind = self._store.dialect.classify(error, self._store.database).kind
+            # A server that is well has answered. Anything else may be another server by now.
+            if error.connection_invalidated or not issubclass(kind, LockedError | RowRefusedError):
+                self.close()
+            raise
         except BaseException:
             self.close()
             raise
@@ -61,8 +69,11 @@ class Session:
         self._limit_s = limit_s
         return True
 
-    def execute(self, cursor: Any, text: str, values: Any = None) -> None:
-        """Execute the driver's *text*, prepared where that is faster, by its *cursor*."""
+    def execute(self, cursor: Any, text: str, values: Any = None, before: str = "") -> None:
+        """Execute the driver's *text*, prepared where that is faster, by its *cursor*.
+
+        *before* is what dialect.lock_limit() puts in front.
+        """
         statement = self._prepared.get(text)
         if statement is None:
             name = f"{self._name}_{len(self._prepared)}"
@@ -70,7 +81,7 @@ class Session:
             if prepare:
                 cursor.execute(prepare)
             self._prepared[text] = statement
-        cursor.execute(statement, values or ())
+        cursor.execute(before + statement, values or ())
 
     def close(self) -> None:
         """Close the connection without another question to the server."""

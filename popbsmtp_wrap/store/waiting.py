@@ -9,19 +9,33 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, StoreUnavailableError
+from popbsmtp_wrap.store.cancelling import cancel
 
-def bound_waits(engine: Engine, connect_s: float, answer_s: float) -> None:
-    """Make new connections of *engine* wait at most *connect_s*, then *answer_s* per answer."""
+# How long a statement that is cancelled is waited for, by whoever has time for it: a process that
+# ends at once would take the request with it.
+_CANCEL_S: Final = 0.3
+_WAITS_FOR_CANCEL_S: Final = 0.5
+# What PyMySQL lacks for caching_sha2_password without TLS, and for ed25519.
+_PACKAGES: Final = ("cryptography", "pynacl")
+
+
+def bound_waits(engine: Engine, connect_s: float, answer_s: float, url: str) -> None:
+    """Make new connections of *engine* wait at most *connect_s*, then *answer_s* per answer.
+
+    *url* stands for the database in messages.
+    """
     if engine.dialect.driver == "psycopg2":
         _bound_psycopg2(engine, connect_s, answer_s)
     elif engine.dialect.driver == "pymysql":
-        _bound_pymysql(engine, connect_s)
+        _bound_pymysql(engine, connect_s, url)
 
 
 def limit_answers(connection: Any, driver: str, answer_s: float) -> bool:
@@ -40,13 +54,50 @@ def limit_answers(connection: Any, driver: str, answer_s: float) -> bool:
     return True
 
 
-def _bound_pymysql(engine: Engine, connect_s: float) -> None:
+def _explaining(url: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Have a function that connects raise our errors for what no driver's error stands for."""
+
+    def decorate(connect: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(connect)
+        def explaining(dialect: Any, *arguments: Any) -> Any:
+            try:
+                return connect(dialect, *arguments)
+            except dialect.dbapi.Error:
+                raise
+            except Exception as error:
+                raise _not_of_the_driver(error, url) from error
+
+        return explaining
+
+    return decorate
+
+
+def _not_of_the_driver(error: Exception, url: str) -> PopbsmtpError:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, RuntimeError) and any(name in text.lower() for name in _PACKAGES):
+        return ConfigError(
+            f"{url}: {text}: the account's authentication needs it; run: pip install"
+            " 'PyMySQL[rsa,ed25519]', or connect by TLS or a unix socket"
+        )
+    # A port or an option of the URL that is none; a file that it names and that cannot be read.
+    if isinstance(error, TypeError | ValueError | LookupError | AttributeError):
+        return ConfigError(f"{url}: {text}; correct the ports and options of database.url")
+    if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):
+        return ConfigError(
+            f"{url}: {text}; correct the files that database.url names (ssl_ca, ssl_cert, ssl_key)"
+        )
+    kind = type(error).__name__
+    return StoreUnavailableError(f"{url}: {kind}: {text}; check the server and database.url")
+
+
+def _bound_pymysql(engine: Engine, connect_s: float, url: str) -> None:
     """Wait for the server's greeting as long as for a connection.
 
     PyMySQL's connect_timeout ends with the TCP handshake, which the kernel does by itself.
     """
 
     @sa.event.listens_for(engine, "do_connect")
+    @_explaining(url)
     def _connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
         arguments = {**kwargs, "read_timeout": connect_s, "write_timeout": connect_s}
         if any(name.startswith(("ssl", "read_default")) for name in kwargs):
@@ -101,16 +152,22 @@ def _bound_psycopg2(engine: Engine, connect_s: float, answer_s: float) -> None:
 def _wait(connection: Any) -> None:
     """Wait for *connection*, see psycopg2's manual, "Support for coroutine libraries".
 
-    Raise OperationalError after its limit_s; a connection that is not ours has none.
+    Raise OperationalError after its limit_s; a connection that is not ours has none. The server
+    then gets a moment to end what it does. Whatever it answers in that moment counts for nothing:
+    a commit that waits for a synchronous standby succeeds when it is cancelled, on this server
+    alone.
     """
     import psycopg2
     from psycopg2 import extensions
 
     limit_s: float | None = getattr(connection, "limit_s", None)
     deadline = None if limit_s is None else time.monotonic() + limit_s
+    trouble: psycopg2.Error | None = None
     while True:
         state = connection.poll()
         if state == extensions.POLL_OK:
+            if trouble is not None:
+                raise trouble
             return
         poll = select.poll()
         poll.register(
@@ -118,8 +175,15 @@ def _wait(connection: Any) -> None:
             select.POLLIN if state == extensions.POLL_READ else select.POLLOUT,
         )
         left_s = None if deadline is None else max(0, deadline - time.monotonic())
-        if not poll.poll(None if left_s is None else left_s * 1000):
-            raise psycopg2.OperationalError(f"no answer within {limit_s:g} s")
+        if poll.poll(None if left_s is None else left_s * 1000):
+            continue
+        if trouble is None and limit_s is not None:
+            trouble = psycopg2.OperationalError(f"no answer within {limit_s:g} s")
+            cancel(connection)
+            if limit_s >= _WAITS_FOR_CANCEL_S:
+                deadline = time.monotonic() + _CANCEL_S
+                continue
+        raise trouble or psycopg2.OperationalError("no answer")
 
 
 def _places(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -124,3 +124,96 @@ def test_a_bare_call_shows_the_commands():
     done = subprocess.run([POPBSMTP], capture_output=True, text=True)
     for name in popbsmtp.commands:
         assert f"  {name} " in done.stdout + done.stderr
+
+
+def run(*arguments, **options):
+    return subprocess.run([POPBSMTP, *arguments], capture_output=True, text=True, **options)
+
+
+def configured(tmp_path, url):
+    path = tmp_path / "popbsmtp.toml"
+    path.write_text(f'[database]\nurl = "{url}"\nconnect_timeout = "1s"\n')
+    path.chmod(0o600)
+    return str(path)
+
+
+COMMANDS = (
+    ["check", "198.51.100.7"],
+    ["list"],
+    ["expire"],
+    ["revoke", "198.51.100.7"],
+    ["record", "198.51.100.7"],
+    ["init"],
+)
+# What is wrong, and the words that say so.
+WRONG_URLS = {
+    "port": ("mysql://a:b@127.0.0.1:many/x", "database.url"),
+    "port of postgresql": ("postgresql://a:b@127.0.0.1:many/x", "database.url"),
+    "option": ("mysql://a:b@127.0.0.1:9/x?read_timeout=never", "database.url"),
+    "unknown option": ("mysql://a:b@127.0.0.1:9/x?colour=red", "colour"),
+    "file": ("mysql://a:b@127.0.0.1:9/x?ssl_ca=/nowhere/ca.pem", "ssl_ca"),
+    "option of postgresql": ("postgresql://a:b@127.0.0.1:9/x?colour=red", "colour"),
+    "value of postgresql": ("postgresql://a:b@127.0.0.1:9/x?sslmode=perhaps", "sslmode"),
+    "driver": ("postgresql+nobody://a:b@127.0.0.1:9/x", "database.url"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_URLS)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_database_url_that_cannot_work_is_a_configuration_error(tmp_path, command, wrong):
+    url, words = WRONG_URLS[wrong]
+    done = run("-c", configured(tmp_path, url), *command)
+    assert done.returncode == 78, done.stderr
+    assert words in done.stderr.splitlines()[-1]
+    assert "popbsmtp init" not in done.stderr
+    assert ":b@" not in done.stderr
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_an_unexpected_error_never_ends_as_an_answer(toolkit, monkeypatch, debug):
+    monkeypatch.setattr("popbsmtp_wrap.store.logins.remaining_s", lambda *_: 1 / 0)
+    done = toolkit(*debug, "check", "198.51.100.7")
+    assert done.status == 70
+    assert done.err.endswith(
+        "popbsmtp: unexpected ZeroDivisionError: division by zero (--debug shows where)\n"
+    )
+    assert ("Traceback" in done.err) == bool(debug)
+
+
+def test_an_error_shown_by_debug_keeps_its_status(toolkit):
+    toolkit.database.unlink()
+    done = toolkit("--debug", "check", "198.51.100.7")
+    assert done.status == 78
+    assert "Traceback" in done.err
+
+
+@pytest.mark.parametrize("command", [["check"], ["check", "many.example"], ["nonsense"], ["-x"]])
+def test_wrong_usage_ends_with_two(toolkit, command):
+    assert toolkit(*command).status == 2
+
+
+def test_a_full_output_is_no_answer(toolkit):
+    toolkit("record", "198.51.100.7")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [POPBSMTP, "-c", str(toolkit.config), "check", "198.51.100.7"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 70
+    assert "No space left on device" in done.stderr
+
+
+def test_a_closed_output_is_no_answer(toolkit):
+    toolkit("record", "198.51.100.7")
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [POPBSMTP, "-c", str(toolkit.config), "check", "198.51.100.7"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (74, "")

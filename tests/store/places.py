@@ -28,6 +28,13 @@ GRACE_S = 1800
 ADDRESS = "198.51.100.7"
 OTHER = "2001:db8::7"
 
+# Keeps everybody else from writing, until the transaction or the session ends.
+LOCK_TABLE = {
+    "sqlite": "SELECT 1",  # BEGIN IMMEDIATE has done it
+    "postgresql": "LOCK TABLE popbsmtp IN ACCESS EXCLUSIVE MODE",
+    "mysql": "LOCK TABLES popbsmtp WRITE",
+}
+
 _numbers = itertools.count(1)
 
 
@@ -140,6 +147,10 @@ class PostgresPlace(Place):
         else:
             server.create_database(self.name)
         self.database = Database(url=server.url(self.name), connect_timeout=2)
+
+    def script(self, text: str) -> None:
+        # The server finds the ends of statements by itself.
+        self.sql(text)
 
     def session(self) -> Any:
         return psycopg2.connect(

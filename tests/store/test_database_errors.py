@@ -4,17 +4,28 @@ import contextlib
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
-from popbsmtp_wrap.errors import PopbsmtpError, RefusedError, SchemaError, StoreUnavailableError
+from popbsmtp_wrap.config import Database
+from popbsmtp_wrap.errors import (
+    ConfigError,
+    PopbsmtpError,
+    RefusedError,
+    SchemaError,
+    StoreUnavailableError,
+)
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import logins, setup
 from popbsmtp_wrap.store.engine import open_store, ping
+from tests.harness.directories import give, public_directory
 from tests.harness.ports import free_port
+from tests.harness.postgres import Postgres
 from tests.store.places import ADDRESS, GRACE_S
 
 SECRET = "s3cret-p@ss"
@@ -294,3 +305,73 @@ def test_locked_sqlite_file_is_waited_for_once(sqlite_place):
         # Readers do not wait for writers.
         assert logins.remaining_s(store, ADDRESS, GRACE_S) is None
     logins.record(store, Login(ADDRESS))
+
+
+@pytest.fixture(scope="module")
+def tls_postgres():
+    folder = public_directory()
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    for path in (certificate, key):
+        give(path, "postgres", mode=0o600)
+    files = {"ssl": "on", "ssl_cert_file": str(certificate), "ssl_key_file": str(key)}
+    with Postgres(folder, settings=files) as running:
+        running.create_database("mail")
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ("sslmode=verify-full", "sslrootcert"),
+        ("sslmode=verify-ca&sslrootcert=/nowhere/ca.pem", "sslrootcert"),
+    ],
+)
+def test_missing_certificate_of_postgresql_is_named(tls_postgres, monkeypatch, options, word):
+    monkeypatch.setenv("HOME", "/nowhere")
+    store = open_store(Database(url=f"{tls_postgres.url('mail')}?{options}"))
+    with pytest.raises(ConfigError, match=f"correct {word}") as raised:
+        logins.remaining_s(store, ADDRESS, GRACE_S)
+    assert raised.value.exit_code == 78
+    assert "popbsmtp init" not in str(raised.value)
+    assert "create the database" not in str(raised.value)
+
+
+def test_package_that_authentication_needs_is_named(mysql_place, monkeypatch):
+    # As where PyNaCl is not installed.
+    monkeypatch.setitem(sys.modules, "nacl", None)
+    monkeypatch.setattr("pymysql._auth._nacl_bindings", None)
+    mysql_place.sql("INSTALL SONAME 'auth_ed25519'")
+    try:
+        mysql_place.sql(
+            f"CREATE USER edward@'%' IDENTIFIED VIA ed25519 USING PASSWORD('{SECRET}')",
+            f"GRANT ALL ON {mysql_place.name}.* TO edward@'%'",
+        )
+        url = mysql_place.server.url(mysql_place.name, "edward", SECRET) + "?ssl_disabled=true"
+        store = mysql_place.store(url=url)
+        for job in (JOBS | SETUP).values():
+            with pytest.raises(ConfigError, match=r"PyMySQL\[rsa,ed25519\]") as raised:
+                job(store)
+            assert raised.value.exit_code == 78
+            assert SECRET not in str(raised.value)
+    finally:
+        mysql_place.sql("DROP USER IF EXISTS edward@'%'", "UNINSTALL SONAME 'auth_ed25519'")
+
+
+@pytest.mark.parametrize("password", ["a", "in", "e"])
+def test_very_short_password_is_hidden_where_it_is_one_and_not_in_words(server_place, password):
+    server = server_place.server
+    store = server_place.store(url=server.url(server_place.name, "nobody", password))
+    with pytest.raises(RefusedError) as raised:
+        logins.remaining_s(store, ADDRESS, GRACE_S)
+    message = str(raised.value)
+    assert f":{password}@" not in message
+    assert message.count("***") == 1
+    assert "authentication failed" in message or "Access denied" in message

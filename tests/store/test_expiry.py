@@ -8,10 +8,11 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import logins
 from popbsmtp_wrap.store.engine import open_store
-from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
+from tests.store.places import ADDRESS, GRACE_S, LOCK_TABLE, OTHER, postfix_permits
 
 OLD_S = 10 * GRACE_S
 
@@ -248,3 +249,30 @@ def test_lookup_and_list_use_the_keys(place):
         cursor.execute(word + query)
         plan = str(cursor.fetchall())
     assert re.search("PRIMARY|pkey|autoindex", plan)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_row_that_somebody_holds_stops_nothing_and_goes_the_next_time(places, kind):
+    place = places.new(kind)
+    store = place.created(answer_s=60)
+    for number in range(1, 9):
+        place.put(f"192.0.2.{number}", 10 * GRACE_S)
+    with contextlib.closing(place.session()) as other:
+        other.cursor().execute("UPDATE popbsmtp SET username = 'x' WHERE address = '192.0.2.5'")
+        assert logins.expire(store, GRACE_S) == 7
+        assert place.addresses() == ["192.0.2.5"]
+        other.rollback()
+    assert logins.expire(store, GRACE_S) == 1
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_table_that_somebody_holds_ends_expire(places, kind):
+    place = places.new(kind)
+    store = place.created(answer_s=5)
+    for number in range(1, 5):
+        place.put(f"192.0.2.{number}", 10 * GRACE_S)
+    with contextlib.closing(place.session()) as other:
+        other.cursor().execute(LOCK_TABLE[kind])
+        with pytest.raises(StoreUnavailableError):
+            logins.expire(store, GRACE_S)
+    assert logins.expire(store, GRACE_S) == 4

@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.errors import RefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import files, logins, setup
+from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen
 from popbsmtp_wrap.store.engine import open_store, transaction
 from popbsmtp_wrap.store.renewal import renew
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
@@ -170,3 +172,37 @@ def test_sqlite_files_get_these_modes_and_group(sqlite_place):
             found = path.with_name(path.name + beside)
             assert found.group() == files.READER_GROUP
             assert found.stat().st_mode & 0o7777 == files.FILE_MODE
+
+
+LIMITS = ("lock_timeout", "statement_timeout", "client_connection_check_interval")
+
+
+@pytest.mark.parametrize("accounts", ["postgresql"], indirect=True)
+def test_postgresql_gives_up_for_every_account_what_nobody_waits_for(accounts):
+    place, stores = accounts
+    for role, store in stores.items():
+        with store.engine.connect() as connection:
+            found = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in LIMITS]
+        assert all(value not in (None, "0") for value in found), (role, found)
+    # An administrator's own values stay, and nothing needs them.
+    for name in LIMITS:
+        place.sql(f"ALTER ROLE popbsmtp_writer SET {name} = 0")
+    with closing(BatchWriter(stores["writer"])) as writer:
+        assert writer.write([Seen(Login(ADDRESS, "ann"), time.monotonic())]) == Outcome()
+
+
+@SERVERS
+def test_writer_goes_around_a_locked_row_and_a_probe_asks_for_its_permissions(accounts):
+    place, stores = accounts
+    batch = [Seen(Login(address, "ann"), time.monotonic()) for address in (ADDRESS, "192.0.2.1")]
+    with closing(BatchWriter(stores["writer"])) as writer, closing(place.session()) as other:
+        writer.ping()
+        other.cursor().execute(f"UPDATE popbsmtp SET username = 'x' WHERE address = '{ADDRESS}'")
+        outcome = writer.write(batch)
+        assert [locked.seen.login.address for locked in outcome.locked] == [ADDRESS]
+        assert "192.0.2.1" in place.addresses()
+        other.rollback()
+        assert writer.write(batch) == Outcome()
+    for role in ("expirer", "postfix"):
+        with closing(BatchWriter(stores[role])) as writer, pytest.raises(RefusedError):
+            writer.ping()

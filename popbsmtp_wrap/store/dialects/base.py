@@ -10,13 +10,15 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.errors import PopbsmtpError, RowRefusedError, SchemaError
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
 
 # Longest text of an IPv6 address, INET6_ADDRSTRLEN - 1.
 ADDRESS_LENGTH: Final = 45
 DOWN: Final = "check that the server is up and reachable, and database.url"
 NO_TABLE: Final = "run: popbsmtp init"
+ROW_REFUSED: Final = "the table's rules do not allow this login"
+MISFIT: Final = "make the column wider, or its type as in: popbsmtp init --sql"
 NO_DATABASE: Final = "create the database or correct database.url, then run: popbsmtp init"
 # How far a time may lie ahead of the clock that reads it.
 AHEAD_S: Final = 60
@@ -25,11 +27,15 @@ IPV4_PATTERN: Final = "'^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+$'"
 
 @dataclass(frozen=True)
 class Trouble:
-    """What an error of the database means, what to do, whether trying again at once may help."""
+    """What an error of the database means, what to do, whether trying again at once may help.
+
+    *ambiguous*: a trigger or a policy can raise this for one row of a table that takes all others.
+    """
 
     kind: type[PopbsmtpError]
     advice: str
     again: bool = False
+    ambiguous: bool = False
 
 
 class Dialect:
@@ -50,6 +56,10 @@ class Dialect:
     expire_rest: ClassVar[float] = 3
     # Whether a statement may be a transaction of its own: one round trip instead of three.
     can_autocommit: ClassVar[bool] = True
+    # Whether a statement that lock_limit() ends has waited for a lock, and for nothing else.
+    lock_limit_is_exact: ClassVar[bool] = True
+    # Whether one row can be locked alone.
+    locks_rows: ClassVar[bool] = True
     # Whether CREATE TABLE brings the index along.
     index_in_table: ClassVar[bool] = False
 
@@ -124,6 +134,18 @@ class Dialect:
 
     def begin_write(self, execute: Callable[[str], object]) -> None:
         """Wait for other writers now, where a statement would wait before it reads the clock."""
+
+    def lock_limit(self, engine: sa.engine.Engine, limit_s: float | None) -> str:
+        """Return what to write before a driver's text so that it waits *limit_s* for a lock.
+
+        The server then gives up by itself. None: as long as it takes to be sure that it is a lock.
+        "" where there is no such thing.
+        """
+        return ""
+
+    def skip_locked(self, query: Any) -> Any:
+        """Return *query* so that it leaves out the rows that an upsert would have to wait for."""
+        return query.with_for_update(skip_locked=True)
 
     def has_bounded_waits(self, database: Database) -> bool:
         """Tell whether nothing but the time-outs of store/waiting.py decides how long it takes."""
@@ -201,3 +223,12 @@ class Dialect:
     def classify(self, error: DBAPIError, database: Database) -> Trouble:
         """Return what *error* means."""
         raise NotImplementedError
+
+
+def null_refused(column: str, database: Database) -> Trouble:
+    """Return what it means that *column* takes no NULL."""
+    ours = (database.user_column, database.service_column)
+    if column and column in ours:
+        return Trouble(RowRefusedError, NO_TABLE)
+    # One of somebody else's, which no login has a value for.
+    return Trouble(SchemaError, NO_TABLE)

@@ -1,5 +1,6 @@
 """What MySQL and MariaDB do their own way."""
 
+import re
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, ClassVar, Final
@@ -11,17 +12,27 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.errors import RefusedError, SchemaError, StoreUnavailableError
+from popbsmtp_wrap.errors import (
+    LockedError,
+    MisfitError,
+    RefusedError,
+    RowRefusedError,
+    SchemaError,
+    StoreUnavailableError,
+)
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
 from popbsmtp_wrap.store.dialects.base import (
     ADDRESS_LENGTH,
     AHEAD_S,
     DOWN,
     IPV4_PATTERN,
+    MISFIT,
     NO_DATABASE,
     NO_TABLE,
+    ROW_REFUSED,
     Dialect,
     Trouble,
+    null_refused,
 )
 
 
@@ -39,6 +50,8 @@ class MySQL(Dialect):
     service_type = mysql.VARCHAR(LONGEST_SERVICE, charset="ascii")
     table_options: ClassVar[Mapping[str, Any]] = {"mysql_engine": "InnoDB"}
 
+    # It limits the whole statement.
+    lock_limit_is_exact = False
     # Data definition commits at once: a table without its index must not be seen, nor stay.
     index_in_table = True
 
@@ -85,9 +98,27 @@ class MySQL(Dialect):
             "read_timeout": max(1, ceil(answer_s)),
             "write_timeout": max(1, ceil(answer_s)),
             "charset": "utf8mb4",
-            # NOW() without ambiguous hours. Numeric: needs no time zone tables.
-            "init_command": "SET time_zone = '+00:00'",
+            # NOW() without ambiguous hours. Numeric: needs no time zone tables. The server gives up
+            # a lock before the client gives up the server: a statement that nobody waits for any
+            # more must not be executed when the lock is free.
+            "init_command": "SET time_zone = '+00:00', "
+            + ", ".join(
+                f"{name} = LEAST(@@{name}, {max(1, ceil(answer_s) - 1)})" for name in _LOCK_WAITS
+            ),
         }
+
+    def lock_limit(self, engine: sa.engine.Engine, limit_s: float | None) -> str:
+        # MySQL has a limit for SELECT only, and waits for a row for whole seconds.
+        if not getattr(engine.dialect, "is_mariadb", False):
+            return ""
+        if limit_s is None:
+            return "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
+        return f"SET STATEMENT max_statement_time = {limit_s:.3f} FOR "
+
+    def begin_expire(self, connection: Connection) -> None:
+        connection.exec_driver_sql(
+            "SET " + ", ".join(f"{name} = LEAST(@@{name}, 1)" for name in _LOCK_WAITS)
+        )
 
     def is_time(self, reflected: Any) -> bool:
         return isinstance(reflected, sa.TIMESTAMP)
@@ -122,15 +153,34 @@ class MySQL(Dialect):
         return f"{text[0]} ({code})" if text else super().reason(error)
 
     def classify(self, error: DBAPIError, database: Database) -> Trouble:
-        code, *_ = getattr(error.orig, "args", None) or [0]
+        code, *text = getattr(error.orig, "args", None) or [0]
+        if code == _NULL:
+            column = re.search("'([^']*)'", str(text))
+            return null_refused(column[1] if column else "", database)
         found = (trouble for codes, trouble in _TROUBLES.items() if code in codes)
-        return next(found, Trouble(StoreUnavailableError, DOWN))
+        # A trigger's SIGNAL may have any number; those from 2000 on are the client's own.
+        unknown = isinstance(code, int) and (1000 <= code < 2000 or code >= 3000)  # noqa: PLR2004
+        return next(found, Trouble(StoreUnavailableError, DOWN, ambiguous=unknown))
 
 
+# For a row, and for a table that somebody has locked or changes; whole seconds.
+_LOCK_WAITS: Final = ("innodb_lock_wait_timeout", "lock_wait_timeout")
+_NULL: Final = 1048
 # https://mariadb.com/kb/en/mariadb-error-code-reference/
 _TROUBLES: Final[Mapping[tuple[int, ...], Trouble]] = {
-    # Lock wait timeout, deadlock (also Galera's certification failure).
-    (1205, 1213): Trouble(StoreUnavailableError, "try again", again=True),
+    # Lock wait timeout; max_statement_time (of MariaDB).
+    (1205,): Trouble(LockedError, "try again", again=True),
+    (1969,): Trouble(LockedError, "try again"),
+    # Deadlock (also Galera's certification failure).
+    (1213,): Trouble(StoreUnavailableError, "try again", again=True),
+    # Too long, out of range, not of the column's character set or type.
+    (1264, 1265, 1300, 1366, 1292, 1406, 3854): Trouble(MisfitError, MISFIT),
+    # Another unique key, foreign key, SIGNAL, CHECK of MySQL and MariaDB.
+    (1062, 1216, 1452, 1644, 3819, 4025): Trouble(RowRefusedError, ROW_REFUSED),
+    # Disk (full), memory, too many connections, not the primary component of a Galera cluster.
+    (1021, 1030, 1114, 1037, 1038, 1040, 1041, 1203, 1226, 1047): Trouble(
+        StoreUnavailableError, DOWN
+    ),
     # Gone away, lost during query, server shutdown.
     (2006, 2013, 2055, 1053): Trouble(StoreUnavailableError, DOWN, again=True),
     # --read-only, a transaction that is read-only, innodb_read_only.
@@ -140,11 +190,13 @@ _TROUBLES: Final[Mapping[tuple[int, ...], Trouble]] = {
     ),
     # Access denied (user, database, table, column, host).
     (1044, 1045, 1130, 1142, 1143, 1227, 1370, 1698): Trouble(
-        RefusedError, "check user and password of database.url and sql/mysql/roles.sql"
+        RefusedError,
+        "check user and password of database.url and sql/mysql/roles.sql",
+        ambiguous=True,
     ),
     (1049,): Trouble(SchemaError, NO_DATABASE),
-    # NULL in a column that takes none; no such column, table; no default.
-    (1048, 1054, 1146, 1364): Trouble(SchemaError, NO_TABLE),
+    # No such column, table; no default.
+    (1054, 1146, 1364): Trouble(SchemaError, NO_TABLE, ambiguous=True),
 }
 
 

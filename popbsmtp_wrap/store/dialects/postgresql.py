@@ -1,8 +1,10 @@
 """What PostgreSQL does its own way."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -10,14 +12,25 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.errors import RefusedError, SchemaError, StoreUnavailableError
+from popbsmtp_wrap.errors import (
+    ConfigError,
+    LockedError,
+    MisfitError,
+    RefusedError,
+    RowRefusedError,
+    SchemaError,
+    StoreUnavailableError,
+)
 from popbsmtp_wrap.store.dialects.base import (
     DOWN,
     IPV4_PATTERN,
+    MISFIT,
     NO_DATABASE,
     NO_TABLE,
+    ROW_REFUSED,
     Dialect,
     Trouble,
+    null_refused,
 )
 
 # psycopg2's, as SQLAlchemy writes them, and its escape.
@@ -31,18 +44,6 @@ class PostgreSQL(Dialect):
     driver = "psycopg2"
     # With a time zone: "timestamp" without one means another moment in each session's zone.
     time_type = postgresql.TIMESTAMP(timezone=True)
-
-    # No table, column, matching key, function; wrong type; NULL in a column that takes none.
-    _SCHEMA = ("42P01", "42703", "42P10", "42883", "42804", "23502")
-    # src/backend/libpq/auth.c, utils/init/postinit.c, and libpq itself.
-    _REFUSED = (
-        "authentication failed",
-        "no pg_hba.conf entry",
-        "no password supplied",
-        "permission denied",
-        "is not permitted to log in",
-        'FATAL:  role "',
-    )
 
     def sqlalchemy_dialect(self) -> Any:
         return postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
@@ -91,9 +92,22 @@ class PostgreSQL(Dialect):
         values = ", ".join(f"%({parameter})s" for parameter in numbers)
         return f"PREPARE {name} AS {statement}", f"EXECUTE {name} ({values})"
 
+    def lock_limit(self, engine: sa.engine.Engine, limit_s: float | None) -> str:
+        # Both go to the server as one query, which is one transaction: nothing stays set for others
+        # behind a pooler. Other drivers send one statement at a time.
+        if limit_s is None or engine.dialect.driver != "psycopg2":
+            return ""
+        return f"SET LOCAL lock_timeout = {max(1, round(limit_s * 1000))}; "
+
+    def skip_locked(self, query: Any) -> Any:
+        # A foreign key's lock on a row is no obstacle.
+        return query.with_for_update(key_share=True, skip_locked=True)
+
     def begin_expire(self, connection: Connection) -> None:
         # The commit then does not wait for the disk, with the rows locked and before the logins'.
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+        # Whoever waits for one of the rows keeps the others from their logins.
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
 
     def is_time(self, reflected: Any) -> bool:
         return bool(getattr(reflected, "timezone", False))
@@ -129,24 +143,73 @@ class PostgreSQL(Dialect):
 
     def classify(self, error: DBAPIError, database: Database) -> Trouble:
         code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None) or ""
-        # Errors of connecting carry no code.
-        text = "" if code else str(error.orig)
-        if code in ("40001", "40P01", "55P03"):  # serialization, deadlock, lock timeout
-            return Trouble(StoreUnavailableError, "try again", again=True)
-        if code == "25006":
-            return Trouble(
-                StoreUnavailableError,
-                "this server is read-only, perhaps a standby: database.url has to name the primary",
-            )
-        if code == "42501" or any(part in text for part in self._REFUSED):
-            return Trouble(
-                RefusedError,
-                "check user and password of database.url and sql/postgresql/roles.sql",
-            )
-        if "does not exist" in text:
-            return Trouble(SchemaError, NO_DATABASE)
-        if code in self._SCHEMA:
-            return Trouble(SchemaError, NO_TABLE)
+        if code == _NULL:
+            column = getattr(getattr(error.orig, "diag", None), "column_name", None)
+            return null_refused(column or "", database)
+        if not code:
+            # Errors of connecting carry none.
+            return _of_connecting(str(error.orig), lost=error.connection_invalidated)
+        found = (trouble for codes, trouble in _TROUBLES.items() if code.startswith(codes))
         # 57P01..3: an administrator restarts the server.
         lost = code.startswith("57P") or error.connection_invalidated
-        return Trouble(StoreUnavailableError, DOWN, again=lost)
+        # A trigger's RAISE may have any code.
+        unknown = Trouble(
+            StoreUnavailableError, DOWN, again=lost, ambiguous=not code.startswith(_SERVER)
+        )
+        return next(found, unknown)
+
+
+_NULL: Final = "23502"
+# Classes that no row is the cause of: connection, transaction, rollback, resources, limits, state,
+# operator, system, configuration, internal.
+_SERVER: Final = ("08", "25", "40", "53", "54", "55", "57", "58", "F0", "XX")
+_NOT_ALLOWED: Final = Trouble(
+    RefusedError, "check user and password of database.url and sql/postgresql/roles.sql"
+)
+# https://www.postgresql.org/docs/current/errcodes-appendix.html, by the beginnings of the codes.
+_TROUBLES: Final[Mapping[tuple[str, ...], Trouble]] = {
+    ("55P03",): Trouble(LockedError, "try again", again=True),
+    # Serialization, deadlock.
+    ("40001", "40P01"): Trouble(StoreUnavailableError, "try again", again=True),
+    # Too long, not of the encoding or type.
+    ("22",): Trouble(MisfitError, MISFIT),
+    # A constraint, RAISE in a trigger, a view's WITH CHECK OPTION.
+    ("23", "P0001", "44000"): Trouble(RowRefusedError, ROW_REFUSED),
+    ("25006",): Trouble(
+        StoreUnavailableError,
+        "this server is read-only, perhaps a standby: database.url has to name the primary",
+    ),
+    # Row-level security has the same one.
+    ("42501",): replace(_NOT_ALLOWED, ambiguous=True),
+    ("3D000",): Trouble(SchemaError, NO_DATABASE),
+    # No table, column, matching key, function; wrong type.
+    ("42P01", "42703", "42P10", "42883", "42804"): Trouble(SchemaError, NO_TABLE, ambiguous=True),
+}
+# src/backend/libpq/auth.c, utils/init/postinit.c, and libpq itself.
+_REFUSED: Final = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "no password supplied",
+    "permission denied",
+    "is not permitted to log in",
+    'FATAL:  role "',
+)
+_NO_DATABASE_TEXT = re.compile(r'FATAL: +database ".*" does not exist')
+# What libpq says of the URL itself (fe-connect.c, fe-secure-openssl.c), and the setting.
+_KEY_OF: Final = {
+    "root certificate file": "sslrootcert, or put the authority's certificate there,",
+    "certificate file": "sslcert",
+    "private key file": "sslkey",
+    "invalid port number": "the port",
+}
+_WRONG_URL = re.compile("|".join([*_KEY_OF, r"\w+(?= value: )", r"(?<=connection option )\S+"]))
+
+
+def _of_connecting(text: str, *, lost: bool) -> Trouble:
+    if _NO_DATABASE_TEXT.search(text):
+        return Trouble(SchemaError, NO_DATABASE)
+    if any(part in text for part in _REFUSED):
+        return _NOT_ALLOWED
+    if found := _WRONG_URL.search(text):
+        return Trouble(ConfigError, f"correct {_KEY_OF.get(found[0], found[0])} in database.url")
+    return Trouble(StoreUnavailableError, DOWN, again=lost)

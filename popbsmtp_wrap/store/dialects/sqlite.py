@@ -12,8 +12,21 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import quoted_name
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.errors import RefusedError, SchemaError, StoreUnavailableError
-from popbsmtp_wrap.store.dialects.base import NO_TABLE, Dialect, Trouble
+from popbsmtp_wrap.errors import (
+    MisfitError,
+    RefusedError,
+    RowRefusedError,
+    SchemaError,
+    StoreUnavailableError,
+)
+from popbsmtp_wrap.store.dialects.base import (
+    MISFIT,
+    NO_TABLE,
+    ROW_REFUSED,
+    Dialect,
+    Trouble,
+    null_refused,
+)
 from popbsmtp_wrap.store.disks import is_on_local_disk
 from popbsmtp_wrap.store.files import path_of
 
@@ -33,6 +46,7 @@ class SQLite(Dialect):
     expire_batch = 200
     # begin_write() comes before the statement.
     can_autocommit = False
+    locks_rows = False
 
     def sqlalchemy_dialect(self) -> Any:
         return sqlite.dialect(paramstyle="named")
@@ -160,7 +174,9 @@ class SQLite(Dialect):
             return _cannot_open(path_of(database))
         # SQLITE_ERROR alone has no code of its own for what is missing.
         if name == "SQLITE_ERROR" and any(part in str(error.orig) for part in _WRONG_TABLE):
-            return Trouble(SchemaError, NO_TABLE)
+            return Trouble(SchemaError, NO_TABLE, ambiguous=True)
+        if name == "SQLITE_CONSTRAINT_NOTNULL":
+            return null_refused(str(error.orig).rpartition(".")[2], database)
         found = (trouble for prefixes, trouble in _TROUBLES.items() if name.startswith(prefixes))
         return next(
             found, Trouble(StoreUnavailableError, "check the disk and the file's own file system")
@@ -180,7 +196,11 @@ _TROUBLES: Final[Mapping[tuple[str, ...], Trouble]] = {
     ("SQLITE_NOTADB", "SQLITE_CORRUPT"): Trouble(
         SchemaError, "move the file away, then run: popbsmtp init"
     ),
-    ("SQLITE_CONSTRAINT_NOTNULL",): Trouble(SchemaError, NO_TABLE),
+    # A strict table's type; a value that is too long for SQLite.
+    ("SQLITE_CONSTRAINT_DATATYPE", "SQLITE_MISMATCH", "SQLITE_TOOBIG", "SQLITE_RANGE"): Trouble(
+        MisfitError, MISFIT
+    ),
+    ("SQLITE_CONSTRAINT",): Trouble(RowRefusedError, ROW_REFUSED),
     ("SQLITE_FULL",): Trouble(StoreUnavailableError, "make room on the disk"),
 }
 

@@ -1,0 +1,146 @@
+"""Part a batch into what the table takes, what it refuses, and what others have locked."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sqlalchemy.exc import DBAPIError
+
+from popbsmtp_wrap.errors import LockedError, MisfitError, PopbsmtpError, RowRefusedError
+from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.store.logins import spellings
+
+if TYPE_CHECKING:
+    from popbsmtp_wrap.store.batch import BatchWriter
+
+# Other writers hold a row for some milliseconds. The recorder spools what is not committed within
+# about 0.4 s (recorder/entry.py).
+_LOCK_S: Final = 0.15
+
+
+class Seen(NamedTuple):
+    """A login that was *login.age_s* old at *since*, on the monotonic clock."""
+
+    login: Login
+    since: float
+
+
+class NotWritten(NamedTuple):
+    """A login of a batch that is not in the table, and what the database says of it."""
+
+    seen: Seen
+    reason: str
+
+
+class Outcome(NamedTuple):
+    """What became of a batch: each login that is in neither list is committed.
+
+    *refused*: the database will never take these as they are (a constraint, a trigger, a length).
+    *locked*: somebody else holds these rows; they can be written later.
+    """
+
+    refused: Sequence[NotWritten] = ()
+    locked: Sequence[NotWritten] = ()
+
+
+class Sifting:
+    """Writes one batch: as a whole, and by halves around the rows that cannot be written."""
+
+    def __init__(self, writer: "BatchWriter", deadline: float) -> None:
+        """Look for locked rows until *deadline*, on the monotonic clock."""
+        self._writer = writer
+        self._deadline = deadline
+        # Whether what took too long is known to be a lock.
+        self._is_lock = writer.store.dialect.lock_limit_is_exact
+        self._refused: list[NotWritten] = []
+        self._locked: list[NotWritten] = []
+        self._wrote = False
+        self._is_free = False
+        self._takes_others: bool | None = None
+        self._lock_s: float | None = _LOCK_S if writer.store.dialect.locks_rows else None
+        self._pieces: list[Sequence[Seen]] = []
+
+    def write(self, batch: Sequence[Seen]) -> Outcome:
+        """Do as BatchWriter.write() says."""
+        self._pieces = [batch] if batch else []
+        while self._pieces:
+            piece = self._pieces.pop()
+            try:
+                self._commit(piece)
+                self._wrote = True
+            except LockedError as error:
+                if not self._writer.store.dialect.locks_rows:
+                    raise
+                self._go_around(piece, error)
+            except PopbsmtpError as error:
+                if not self._is_of_one_row(error):
+                    raise
+                if len(piece) == 1:
+                    self._refused.append(NotWritten(piece[0], str(error)))
+                else:
+                    self._halve(piece)
+        return Outcome(tuple(self._refused), tuple(self._locked))
+
+    def _commit(self, piece: Sequence[Seen]) -> None:
+        if len(piece) > 1:
+            self._writer.commit(piece, self._lock_s)
+            return
+        [seen] = piece
+        attempts = spellings(seen.login)
+        for login in attempts:
+            try:
+                self._writer.commit([Seen(login, seen.since)], self._lock_s)
+            except MisfitError:
+                if login is attempts[-1]:
+                    raise
+            else:
+                return
+
+    def _go_around(self, piece: Sequence[Seen], error: LockedError) -> None:
+        """Set aside the locked rows of *piece*. Raise when it is the table that is locked."""
+        left_s = self._deadline - time.monotonic()
+        if not self._is_free:
+            # Whoever waits for the table waits until the deadline.
+            self._writer.take_table(max(left_s, _LOCK_S))
+            self._is_free = True
+        elif left_s <= 0:
+            if not self._wrote:
+                raise error
+            for rest in (piece, *self._pieces):
+                self._set_aside(rest, error)
+            self._pieces = []
+            return
+        held = self._writer.held({seen.login.address for seen in piece})
+        if held:
+            self._set_aside([seen for seen in piece if seen.login.address in held], error)
+            rest = [seen for seen in piece if seen.login.address not in held]
+            self._pieces += [rest] if rest else []
+        elif not self._is_lock:
+            # It may be a server that is slow.
+            self._is_lock, self._lock_s = True, None
+            self._pieces.append(piece)
+        elif len(piece) == 1:
+            self._set_aside(piece, error)
+        else:
+            self._lock_s = _LOCK_S
+            self._halve(piece)
+
+    def _set_aside(self, piece: Sequence[Seen], error: LockedError) -> None:
+        self._locked += [NotWritten(seen, str(error)) for seen in piece]
+
+    def _halve(self, piece: Sequence[Seen]) -> None:
+        middle = len(piece) // 2
+        self._pieces += [piece[middle:], piece[:middle]]
+
+    def _is_of_one_row(self, error: PopbsmtpError) -> bool:
+        """Tell whether others can be written. An error that a trigger can raise is tried out."""
+        if isinstance(error, RowRefusedError):
+            return True
+        store, cause = self._writer.store, error.__cause__
+        if not isinstance(cause, DBAPIError):
+            return False
+        if not store.dialect.classify(cause, store.database).ambiguous:
+            return False
+        if self._takes_others is None:
+            self._takes_others = self._writer.takes_others()
+        return self._takes_others
