@@ -32,6 +32,10 @@ class StoreUnavailableError(PopbsmtpError):
     exit_code = 75
 
 
+class FileReplacedError(StoreUnavailableError):
+    """The file of the database is no longer the one at its path; a new connection finds that."""
+
+
 class SpoolError(PopbsmtpError):
     """Logins cannot wait on disk now; nothing that was acknowledged is lost (EX_TEMPFAIL)."""
 

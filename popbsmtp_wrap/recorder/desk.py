@@ -100,6 +100,22 @@ class Desk:
         self.memory.clear()
         await old.close()
 
+    async def look(self) -> None:
+        """Find out whether the database that is up is still the one that others read."""
+        if self.up:
+            try:
+                await self._database.check_in_place()
+            except PopbsmtpError as error:
+                self._go_down(str(error))
+            else:
+                self._forget_if_replaced()
+
+    def _forget_if_replaced(self) -> None:
+        """Have the next login of every address written where there is a new database."""
+        if self._database.take_replaced():
+            self._log.event("database_replaced", remembered=len(self.memory))
+            self.memory.clear()
+
     def depth(self) -> int:
         """Return how many addresses wait for a commit."""
         return len(self._waiting) + len(self._in_flight) + len(self._kept)
@@ -193,6 +209,7 @@ class Desk:
 
     def _committed(self, batch: Collection[Entry]) -> None:
         self._in_flight = []
+        self._forget_if_replaced()
         self._counts.batch(len(batch))
         for entry in batch:
             self.memory.add(entry.login.address, entry.moment)
@@ -287,6 +304,7 @@ class Desk:
             if self.up:
                 self._drainable.set()
             await asyncio.sleep(_LOOK_S)
+            await self.look()
 
     async def _verify(self) -> None:
         """Forget the addresses that were answered from memory and have no row."""

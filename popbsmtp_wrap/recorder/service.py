@@ -1,6 +1,7 @@
 """popbsmtp serve: the resident process, from its start to its end."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -39,6 +40,8 @@ _OTHER_DESCRIPTORS: Final = 128
 _STOPPING_S: Final = 8.0
 # Nobody waits, and main.cf may just have been changed, see ignored_networks().
 _POSTCONF_S: Final = 10.0
+# An administrator waits for the status, and the answer of a database is a part of it.
+_LOOK_S: Final = 1.0
 _ONLY_AT_START: Final = ("spool", "log", "user")
 
 
@@ -120,6 +123,10 @@ class Service:
     async def control(self, word: str, arguments: list[str]) -> str:
         """Do what an administrator asks and return the answer's text. Raise PopbsmtpError."""
         if word == "status":
+            # A database that gives no answer shows in the state, which the commits keep.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._desk.look()
             await self._spooling.measure()
             return json.dumps(self.status())
         if word == "renew":

@@ -98,6 +98,7 @@ class BatchWriter:
                 return False
             with closing(driver.cursor()) as cursor:
                 self._execute(partial(self._session.execute, cursor), batch)
+            self._session.check_in_place()
         except Exception:  # noqa: BLE001 - write() meets it again, and says what it is
             self._session.close()
             return False
@@ -121,6 +122,11 @@ class BatchWriter:
         query = sa.select(self.store.address).where(self.store.address.in_(sorted(addresses)))
         found = self._retrying(lambda connection: connection.execute(query).all())
         return set(addresses) - {address for (address,) in found}
+
+    @property
+    def replacements(self) -> int:
+        """How often another database was found in place of the one that was open."""
+        return self._session.replacements
 
     def ping(self) -> None:
         """Raise as write() does unless the database would take logins now."""

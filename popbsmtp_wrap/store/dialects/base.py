@@ -50,6 +50,8 @@ class Dialect:
     expire_rest: ClassVar[float] = 3
     # Whether a statement may be a transaction of its own: one round trip instead of three.
     can_autocommit: ClassVar[bool] = True
+    # Whether somebody may put another database in its place behind an open connection.
+    can_be_replaced: ClassVar[bool] = False
     # Whether CREATE TABLE brings the index along.
     index_in_table: ClassVar[bool] = False
 
@@ -124,6 +126,12 @@ class Dialect:
 
     def begin_write(self, execute: Callable[[str], object]) -> None:
         """Wait for other writers now, where a statement would wait before it reads the clock."""
+
+    def check_in_place(self, driver: Any) -> None:
+        """Return when what *driver*'s connection has committed is where others look for it.
+
+        Raise FileReplacedError: then a new connection has to do it again.
+        """
 
     def has_bounded_waits(self, database: Database) -> bool:
         """Tell whether nothing but the time-outs of store/waiting.py decides how long it takes."""
