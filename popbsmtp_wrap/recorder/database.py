@@ -60,6 +60,11 @@ class Database:
         """Return those of canonical *addresses* that have no row. Raise as write() does."""
         return await self._thread.run(lambda: self._writer.missing(addresses))
 
+    @property
+    def file(self) -> str | None:
+        """Device and inode of the open database, None for a server or when none is open."""
+        return self._writer.file
+
     def take_replaced(self) -> bool:
         """Tell whether another database was found in place of ours since the last call."""
         before, self._replacements = self._replacements, self._writer.replacements

@@ -157,6 +157,7 @@ class Service:
             "dropped": dict(counts.dropped),
             "database": {
                 "url": masked(self._settings.database.url),
+                "file": self._database.file,
                 "state": "up" if desk.up else "down",
                 "error": desk.trouble,
             },

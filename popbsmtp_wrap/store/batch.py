@@ -128,6 +128,11 @@ class BatchWriter:
         """How often another database was found in place of the one that was open."""
         return self._session.replacements
 
+    @property
+    def file(self) -> str | None:
+        """Device and inode of the open database, None for a server or when none is open."""
+        return self.store.dialect.file_of(self._session.driver_connection)
+
     def ping(self) -> None:
         """Raise as write() does unless the database would take logins now."""
         self._retrying(lambda c: c.execute(sa.select(self.store.address).limit(1)).all())

@@ -133,6 +133,10 @@ class Dialect:
         Raise FileReplacedError: then a new connection has to do it again.
         """
 
+    def file_of(self, driver: Any) -> str | None:
+        """Return device and inode of what *driver*'s connection writes to, None for a server."""
+        return None
+
     def has_bounded_waits(self, database: Database) -> bool:
         """Tell whether nothing but the time-outs of store/waiting.py decides how long it takes."""
         return True

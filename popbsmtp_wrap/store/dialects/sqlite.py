@@ -97,6 +97,9 @@ class SQLite(Dialect):
     def check_in_place(self, driver: Any) -> None:
         driver.check_in_place()
 
+    def file_of(self, driver: Any) -> str | None:
+        return driver and driver.file  # type: ignore[no-any-return]  # the driver is untyped
+
     def has_bounded_waits(self, database: Database) -> bool:
         # A commit waits for an fsync, and nothing bounds that.
         return False

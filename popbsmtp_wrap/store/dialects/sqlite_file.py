@@ -8,16 +8,12 @@ so a commit counts only if the path still names the files that took it.
 import contextlib
 import os
 import sqlite3
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from popbsmtp_wrap.errors import FileReplacedError
+from popbsmtp_wrap.store.files import identity
 
 _DESCRIPTORS: Final = "/proc/self/fd"
-
-
-class _Identity(NamedTuple):
-    device: int
-    inode: int
 
 
 class FileConnection(sqlite3.Connection):
@@ -26,13 +22,13 @@ class FileConnection(sqlite3.Connection):
     def __init__(self, path: str, *arguments: Any, **options: Any) -> None:
         # Never opened here: closing a descriptor of our own would drop the locks that SQLite holds
         # on the same file (fcntl(2), "advisory record locks").
-        before = _identity(path)
+        before = identity(path)
         super().__init__(*arguments, **options)
         self._path = path
-        self._file = before if before == _identity(path) else None
+        self.file = before if before == identity(path) else None
         # Beside the file that a link points to.
         self._log_path = f"{os.path.realpath(path)}-wal"
-        self._log: _Identity | None = None
+        self._log: str | None = None
         self._has_log = False
         self._examined = False
         self._changed_ns = 0
@@ -43,11 +39,11 @@ class FileConnection(sqlite3.Connection):
         Call it after a commit. Raise FileReplacedError, and save from a -wal file that was removed
         what can be saved: this connection is then only good for close().
         """
-        if self._file is None or _identity(self._path) != self._file:
+        if self.file is None or identity(self._path) != self.file:
             raise FileReplacedError(f"{self._path} is not the file that was written")
         if not self._examined:
             self._examine()
-        if self._has_log and _identity(self._log_path) != self._log:
+        if self._has_log and identity(self._log_path) != self._log:
             self._leave_log()
             raise FileReplacedError(f"{self._log_path} is not the file that was written")
         self._changed_ns = _changed_ns(self._path)
@@ -55,9 +51,9 @@ class FileConnection(sqlite3.Connection):
     def _examine(self) -> None:
         """Find out once whether there is a -wal file, and that both files are the open ones."""
         self._has_log = self.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-        self._log = _identity(self._log_path) if self._has_log else None
+        self._log = identity(self._log_path) if self._has_log else None
         open_files = _open_files()
-        wanted = {self._file, self._log} if self._has_log else {self._file}
+        wanted = {self.file, self._log} if self._has_log else {self.file}
         if None in wanted or (open_files and not wanted <= open_files):
             raise FileReplacedError(f"{self._path} is not the file that is open")
         self._examined = True
@@ -76,14 +72,6 @@ class FileConnection(sqlite3.Connection):
             self.interrupt()
 
 
-def _identity(path: str) -> _Identity | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return _Identity(status.st_dev, status.st_ino)
-
-
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
@@ -98,10 +86,10 @@ def _changed_ns(path: str) -> int:
         return 0
 
 
-def _open_files() -> set[_Identity | None]:
+def _open_files() -> set[str | None]:
     """Return what files this process has open; nothing where /proc is not mounted."""
     try:
         numbers = os.listdir(_DESCRIPTORS)
     except OSError:
         return set()
-    return {_identity(f"{_DESCRIPTORS}/{number}") for number in numbers}
+    return {identity(f"{_DESCRIPTORS}/{number}") for number in numbers}
