@@ -170,6 +170,25 @@ def open_own(path: str, flags: int, mode: int, *, place: int | None = None) -> i
     return descriptor
 
 
+def open_through_links(path: str, flags: int, mode: int) -> int:
+    """Return a descriptor of what is at absolute *path*, a file made with *mode* if it is missing.
+
+    It may be a symbolic link of root's, as administrators make them. Raise OSError.
+    """
+    parent, name = os.path.split(path)
+    if parent == "/dev":
+        return os.open(path, flags)  # /dev/stdout leads to what has no path
+    try:
+        found = locate(path)
+    except FileNotFoundError:
+        with directory(parent) as place:
+            return os.open(name, flags | os.O_CREAT | os.O_NOFOLLOW, mode, dir_fd=place)
+    try:
+        return os.open(f"/proc/self/fd/{found}", flags & ~os.O_CREAT)
+    finally:
+        os.close(found)
+
+
 def sync(place: int) -> None:
     """Return when the names in the directory of an O_PATH descriptor are on disk. Raise OSError."""
     descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)

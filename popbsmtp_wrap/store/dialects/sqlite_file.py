@@ -10,7 +10,8 @@ import os
 import sqlite3
 from typing import Any, Final
 
-from popbsmtp_wrap.errors import FileReplacedError
+from popbsmtp_wrap import safe_files
+from popbsmtp_wrap.errors import FileReplacedError, RefusedError
 from popbsmtp_wrap.store.files import identity
 
 _DESCRIPTORS: Final = "/proc/self/fd"
@@ -22,6 +23,7 @@ class FileConnection(sqlite3.Connection):
     def __init__(self, path: str, *arguments: Any, **options: Any) -> None:
         # Never opened here: closing a descriptor of our own would drop the locks that SQLite holds
         # on the same file (fcntl(2), "advisory record locks").
+        _check_links(path)
         before = identity(path)
         super().__init__(*arguments, **options)
         self._path = path
@@ -32,6 +34,8 @@ class FileConnection(sqlite3.Connection):
         self._has_log = False
         self._examined = False
         self._changed_ns = 0
+        if os.geteuid() == 0 and not {self.file} <= (_open_files() or {self.file}):
+            raise FileReplacedError(f"{path} was replaced while it was opened")
 
     def check_in_place(self) -> None:
         """Return when the path names the files that this connection writes to.
@@ -70,6 +74,18 @@ class FileConnection(sqlite3.Connection):
         else:
             # The checkpoint in close() stops at once, as there is a new statement only after it.
             self.interrupt()
+
+
+def _check_links(path: str) -> None:
+    """Raise RefusedError where root would open what another user's link leads to."""
+    if os.geteuid() != 0:
+        return
+    try:
+        os.close(safe_files.locate(path))
+    except PermissionError as error:
+        raise RefusedError(f"{path}: {error.strerror}; remove it, or give it to root") from None
+    except OSError:
+        return  # SQLite says so as well
 
 
 def _size(path: str) -> int:
