@@ -52,6 +52,8 @@ class Dialect:
     can_autocommit: ClassVar[bool] = True
     # Whether somebody may put another database in its place behind an open connection.
     can_be_replaced: ClassVar[bool] = False
+    # Whether an upsert into a table with several unique keys may end otherwise on a replica.
+    has_unsafe_upserts: ClassVar[bool] = False
     # Whether CREATE TABLE brings the index along.
     index_in_table: ClassVar[bool] = False
 

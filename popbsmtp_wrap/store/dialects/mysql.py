@@ -39,6 +39,8 @@ class MySQL(Dialect):
     service_type = mysql.VARCHAR(LONGEST_SERVICE, charset="ascii")
     table_options: ClassVar[Mapping[str, Any]] = {"mysql_engine": "InnoDB"}
 
+    # Note 1592, "more than one UNIQUE KEY".
+    has_unsafe_upserts = True
     # Data definition commits at once: a table without its index must not be seen, nor stay.
     index_in_table = True
 
