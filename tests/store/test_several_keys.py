@@ -39,8 +39,8 @@ DBMAIL = {
     ],
     "sqlite": [
         (
-            "CREATE TABLE dbmail_pbsp (idnr INTEGER PRIMARY KEY, since DATETIME DEFAULT '0' NOT NULL,"
-            " ipnumber VARCHAR(40) NOT NULL)"
+            "CREATE TABLE dbmail_pbsp (idnr INTEGER PRIMARY KEY,"
+            " since DATETIME DEFAULT '0' NOT NULL, ipnumber VARCHAR(40) NOT NULL)"
         ),
         "CREATE UNIQUE INDEX dbmail_idx_ipnumber ON dbmail_pbsp (ipnumber)",
         "CREATE INDEX dbmail_idx_since ON dbmail_pbsp (since)",
