@@ -105,7 +105,7 @@ def play(stage: Stage) -> None:
 
     _say("The client reads its mail; the wrapper stands in front of the mail program:")
     # The wrapper asks the recorder of this machine unless it is told otherwise.
-    options = ["--config", "popbsmtp.toml", "--socket", "login.sock"]
+    options = ["--config", "popbsmtp.toml", "--socket", "login.sock", "--wait", "30"]
     status, output, pid = stage.run(
         f"IP=::ffff:{CLIENT} USER=alice popbsmtp-wrap {' '.join(options)} ./imap",
         [*stage.wrapper, *options, "./imap"],

@@ -63,7 +63,7 @@ def test_the_demo_says_when_postfix_is_not_there():
 def test_a_step_that_goes_otherwise_ends_the_demo_with_1(tmp_path):
     forgetful = tmp_path / "popbsmtp-wrap"
     forgetful.write_text(
-        f"#!{sys.executable} -IS\nimport os, sys\nos.execv(sys.argv[5], sys.argv[5:])\n"
+        f"#!{sys.executable} -IS\nimport os, sys\nos.execv(sys.argv[7], sys.argv[7:])\n"
     )
     forgetful.chmod(0o755)
     done = subprocess.run(
