@@ -95,7 +95,7 @@ def bare(place: Place, **more: Any) -> Step:
         connection: Any = place.connect(**more)
         if place.kind == "sqlite":
             # As our store does.
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA synchronous = EXTRA")
         connection.cursor().execute(statement, (address, "alice", "imap"))
         connection.commit()
         connection.close()

@@ -44,6 +44,10 @@ class LockedError(StoreUnavailableError):
     """Another transaction holds the row or the table for too long."""
 
 
+class FileReplacedError(StoreUnavailableError):
+    """The file of the database is no longer the one at its path; a new connection finds that."""
+
+
 class SpoolError(PopbsmtpError):
     """Logins cannot wait on disk now; nothing that was acknowledged is lost (EX_TEMPFAIL)."""
 

@@ -13,10 +13,8 @@ Parse = Callable[[Any], Any]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
-# A socket is made under its name and this, and then renamed.
-NEW_SOCKET: Final = ".new"
 # sun_path holds 108 bytes with the zero at its end (unix(7)).
-_LONGEST_SOCKET = 107 - len(NEW_SOCKET)
+_LONGEST_SOCKET = 107
 # Of a size: some hundreds of logins, and more than anybody needs.
 _LEAST, _MOST = 64 << 10, 64 << 30
 

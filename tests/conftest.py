@@ -27,6 +27,8 @@ _VERSIONS = (
 
 
 def pytest_configure(config):
+    if os.geteuid() == 0:
+        workers.hide_what_is_installed()
     if is_worker(config):
         if os.geteuid() == 0:
             workers.leave_the_hosts_network()

@@ -18,6 +18,21 @@ CLIENT = "198.51.100.7"  # documentation address, RFC 5737
 AGE_S = 31 * 60
 _TIMEOUT_S = 30
 _MAP = "popbsmtp-sqlite.cf"
+# All that a command may touch: a recorder of this machine, its spool and its Postfix are not asked.
+_CONFIGURATION = """\
+[database]
+url = "sqlite:///{directory}/popbsmtp.db"
+
+[recorder]
+socket = "{directory}/login.sock"
+spool = "{directory}/spool"
+
+[ignore]
+postfix_mynetworks = false
+
+[watch]
+state = "{directory}/watch"
+"""
 _MAIL_PROGRAM = """\
 #!/bin/sh
 echo "* PREAUTH mail program in process $$: IP=$IP USER=$USER"
@@ -45,7 +60,7 @@ class Stage:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, "MAIL_CONFIG": self.directory, **environment},
         ) as process:
             output, _ = process.communicate(timeout=_TIMEOUT_S)
         click.echo("".join(f"  {line}\n" for line in output.splitlines()), nl=False)
@@ -76,7 +91,9 @@ def demo() -> None:
 
 def play(stage: Stage) -> None:
     """Go the whole way once. Raise _OtherwiseError at the first step that goes otherwise."""
-    _write(stage, "popbsmtp.toml", f'[database]\nurl = "sqlite:///{stage.directory}/popbsmtp.db"\n')
+    _write(stage, "popbsmtp.toml", _CONFIGURATION.format(directory=stage.directory))
+    # Instead of this machine's: postmap(1) reads it.
+    _write(stage, "main.cf", "")
     _write(stage, "imap", _MAIL_PROGRAM, mode=0o755)
 
     _say("A store and a Postfix map for it:")
@@ -87,9 +104,11 @@ def play(stage: Stage) -> None:
     _expect(stage, permitted=False)
 
     _say("The client reads its mail; the wrapper stands in front of the mail program:")
+    # The wrapper asks the recorder of this machine unless it is told otherwise.
+    options = ["--config", "popbsmtp.toml", "--socket", "login.sock", "--wait", "30"]
     status, output, pid = stage.run(
-        f"IP=::ffff:{CLIENT} USER=alice popbsmtp-wrap --config popbsmtp.toml ./imap",
-        [*stage.wrapper, "--config", "popbsmtp.toml", "./imap"],
+        f"IP=::ffff:{CLIENT} USER=alice popbsmtp-wrap {' '.join(options)} ./imap",
+        [*stage.wrapper, *options, "./imap"],
         IP=f"::ffff:{CLIENT}",
         USER="alice",
     )

@@ -1,12 +1,17 @@
 """popbsmtp doctor: every link of the chain, one line each."""
 
+import json
 import sys
 import time
+from collections.abc import Iterator
 
 import click
 
 from popbsmtp_wrap.cli.context import Invocation, pass_invocation
 from popbsmtp_wrap.cli.generate import POSTFIX_DIRECTORY
+from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.doctor.finding import Finding
+from popbsmtp_wrap.errors import PopbsmtpError
 
 
 @click.command()
@@ -28,7 +33,6 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
     """
     from popbsmtp_wrap.doctor.database import check_database
     from popbsmtp_wrap.doctor.dovecot import check_dovecot
-    from popbsmtp_wrap.doctor.finding import Finding
     from popbsmtp_wrap.doctor.postfix import check_postfix
     from popbsmtp_wrap.doctor.schedule import check_schedule
     from popbsmtp_wrap.doctor.sessions import check_sessions
@@ -41,6 +45,7 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
     for findings in (
         check_database(settings),
         check_sockets(settings),
+        _check_recorder(settings),
         check_spool(settings, time.time()),
         check_postfix(settings, postfix_directory),
         check_dovecot(settings, invocation.config_path, dovecot_config),
@@ -51,3 +56,15 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
             click.echo(finding)
             failed = failed or finding.level == "FAIL"
     sys.exit(1 if failed else 0)
+
+
+def _check_recorder(settings: Settings) -> Iterator[Finding]:
+    """Yield findings about a recorder that answers; of another, check_sockets() has told."""
+    from popbsmtp_wrap.doctor.recorder import check_recorder
+    from popbsmtp_wrap.recorder import control
+
+    try:
+        status = json.loads(control.ask_status(settings.recorder.socket))
+    except (PopbsmtpError, ValueError):
+        return
+    yield from check_recorder(settings, status)

@@ -40,7 +40,11 @@ def init(invocation: Invocation, sql: bool) -> None:
     if created:
         click.echo(f"created table {table}")
         return
-    found = setup.differences(store)
+    differences = setup.differences(store)
+    found = [difference for difference in differences if not difference.harmless]
+    for difference in differences:
+        if difference.harmless:
+            click.echo(f"popbsmtp: {difference.what}", err=True)
     if not found:
         click.echo(f"table {table} is right")
         return
@@ -51,7 +55,8 @@ def init(invocation: Invocation, sql: bool) -> None:
     if statements:
         click.echo("change it with this SQL:", err=True)
         click.echo("".join(f"{statement.rstrip(';')};\n" for statement in statements), nl=False)
-    raise SchemaError(f"table {table} has to be changed first; then run: popbsmtp init")
+        raise SchemaError(f"table {table} has to be changed first; then run: popbsmtp init")
+    raise SchemaError(f"table {table} cannot serve; name another in database.table")
 
 
 @click.command()

@@ -29,8 +29,13 @@ def check_database(settings: Settings) -> Iterator[Finding]:
     try:
         differences = setup.differences(store)
         for difference in differences:
-            yield Finding("FAIL", difference.what, "popbsmtp init prints the SQL that changes it")
-        if differences:
+            if difference.harmless:
+                yield Finding("warn", difference.what)
+            else:
+                yield Finding(
+                    "FAIL", difference.what, "popbsmtp init prints the SQL that changes it"
+                )
+        if any(not difference.harmless for difference in differences):
             return
         yield Finding("ok", f"table {store.table.name} is right")
         yield from _check_account(store)

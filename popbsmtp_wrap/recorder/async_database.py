@@ -31,9 +31,11 @@ class AsyncDatabase:
         store = open_store(settings.database, stay_connected=True, autocommit=True)
         self._writer = BatchWriter(store)
         self._thread = WorkerThread("database", StoreUnavailableError)
-        # A file server that hangs must not hang the event loop.
+        # A disk or a file server that hangs must not hang the event loop.
         bounded = store.dialect.has_bounded_waits(settings.database)
         self._slow_until = 0.0 if bounded else math.inf
+        self._can_be_replaced = store.dialect.can_be_replaced
+        self._replacements = 0
 
     def batch_size(self, waiting: int) -> int:
         """Return how many of *waiting* addresses go into one statement and commit."""
@@ -57,6 +59,21 @@ class AsyncDatabase:
     async def missing(self, addresses: Collection[str]) -> set[str]:
         """Return those of canonical *addresses* that have no row. Raise as write() does."""
         return await self._thread.run(lambda: self._writer.missing(addresses))
+
+    @property
+    def file(self) -> str | None:
+        """Device and inode of the open database, None for a server or when none is open."""
+        return self._writer.file
+
+    def take_replaced(self) -> bool:
+        """Tell whether another database was found in place of ours since the last call."""
+        before, self._replacements = self._replacements, self._writer.replacements
+        return self._replacements != before
+
+    async def check_in_place(self) -> None:
+        """Raise as ping() does where another database may have taken the place of ours."""
+        if self._can_be_replaced:
+            await self.ping()
 
     async def ping(self) -> None:
         """Raise as write() does unless the database answers."""

@@ -119,6 +119,17 @@ class CommitQueue:
         self.locked = self.drain.locked = LockedRows(time.monotonic)
         old.close_later()
 
+    async def look(self) -> None:
+        """Find out whether the database that is up is still the one that others read."""
+        if not self.breaker.up:
+            return
+        try:
+            await self._database.check_in_place()
+        except PopbsmtpError as error:
+            self._go_down(str(error))
+        else:
+            self._forget_if_replaced()
+
     def depth(self) -> int:
         """Return how many addresses wait for a commit."""
         return len(self._waiting) + len(self._in_flight) + len(self._overflow)
@@ -250,6 +261,7 @@ class CommitQueue:
             if self.breaker.up:
                 self.drain.ready.set()
             await asyncio.sleep(pause_s)
+            await self.look()
 
     async def drain_spool(self) -> None:
         """Write what the spool holds while the database is up; a job."""
@@ -303,6 +315,7 @@ class CommitQueue:
         if written := len(batch) - len(refused) - len(locked):
             self._counts.batch(written)
         self.breaker.reset()
+        self._forget_if_replaced()
         for pending in batch:
             address = pending.login.address
             if address in refused:
@@ -313,6 +326,12 @@ class CommitQueue:
                 self._to_spool([pending])
             else:
                 self._is_safe(pending, "committed")
+
+    def _forget_if_replaced(self) -> None:
+        """Have the next login of every address written where there is a new database."""
+        if self._database.take_replaced():
+            self._log.event("database_replaced", remembered=len(self.recent))
+            self.recent.clear()
 
     def _is_safe(self, pending: PendingLogin, outcome: str) -> None:
         if time.monotonic() - pending.moment < _FRESH_S:

@@ -1,22 +1,27 @@
 """The recorder's listening sockets: passed by a service manager, or made here."""
 
 import contextlib
+import errno
 import fcntl
 import grp
 import os
 import pwd
+import secrets
 import socket
 import stat
-from typing import Final, TextIO
+from typing import Final
 
-from popbsmtp_wrap import values
+from popbsmtp_wrap import safe_files
 from popbsmtp_wrap.config import Recorder, Settings
 from popbsmtp_wrap.errors import ConfigError, RefusedError, ServiceUnavailableError
+from popbsmtp_wrap.safe_files import Owner
 
 # As many logins wait in the kernel as net.core.somaxconn permits.
 BACKLOG: Final = 4096
 _PROBE_S: Final = 1.0
 _DIRECTORY_MODE: Final = 0o755
+# A socket's name until it has its owner and mode.
+_NEW: Final = "socket"
 _ADVICE: Final = "check the directory and recorder.user, socket_owner, socket_group"
 
 
@@ -26,7 +31,7 @@ class Listeners:
     def __init__(self, passed: dict[str, socket.socket]) -> None:
         """*passed* are kept open and in place whatever happens: logins queue there."""
         self._passed = passed
-        self._made: dict[str, tuple[socket.socket, TextIO]] = {}
+        self._made: dict[str, tuple[socket.socket, int]] = {}
         self._left: set[str] = set()
 
     @property
@@ -64,7 +69,7 @@ class Listeners:
             if path not in self._left:
                 _unlink(path)
             listener.close()
-            lock.close()
+            os.close(lock)
         for listener in self._passed.values():
             listener.close()
 
@@ -75,33 +80,27 @@ class Listeners:
         listener, lock = self._made.pop(path)
         _unlink(path)
         listener.close()
-        lock.close()
+        os.close(lock)
 
 
-def _make(path: str, recorder: Recorder) -> tuple[socket.socket, TextIO]:
+def _make(path: str, recorder: Recorder) -> tuple[socket.socket, int]:
     """Return a listening socket at *path*, and the lock that keeps others from replacing it."""
-    uid, gid = _owner(recorder)
-    lock = None
+    owner = _owner(recorder)
+    folder, name = os.path.split(path)
+    lock = -1
     listener = socket.socket(socket.AF_UNIX)
     try:
-        _make_directory(os.path.dirname(path), recorder)
-        lock = open(f"{path}.lock", "w", encoding="ascii")  # noqa: SIM115 - it stays open
-        os.fchmod(lock.fileno(), 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _check_stale(path)
-        # It replaces the stale one with owner and mode as they should be: there is no moment in
-        # which Dovecot finds none, and none in which others get in.
-        new = path + values.NEW_SOCKET
-        _unlink(new)
-        listener.bind(new)
-        os.chown(new, uid, gid)
-        os.chmod(new, recorder.socket_mode)
-        listener.listen(BACKLOG)
-        os.rename(new, path)
+        made_for = user_of(recorder) if os.geteuid() == 0 else None
+        safe_files.make_directory(folder, _DIRECTORY_MODE, made_for)
+        with safe_files.directory(folder) as place:
+            lock = safe_files.open_own(f"{name}.lock", os.O_RDWR, 0o600, place=place)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _check_stale(path, place, name)
+            _bind(listener, place, name, owner, recorder.socket_mode)
     except BaseException as error:
         listener.close()
-        if lock is not None:
-            lock.close()
+        if lock >= 0:
+            os.close(lock)
         if isinstance(error, BlockingIOError):
             raise _taken(path) from None
         if isinstance(error, OSError):
@@ -110,15 +109,49 @@ def _make(path: str, recorder: Recorder) -> tuple[socket.socket, TextIO]:
     return listener, lock
 
 
+def _bind(listener: socket.socket, place: int, name: str, owner: Owner, mode: int) -> None:
+    """Listen at *name* in the directory *place*, in place of what is there. Raise OSError.
+
+    The socket gets owner and mode in a directory that nobody else can write, where nothing can take
+    its place meanwhile. Then it replaces the stale one: there is no moment in which Dovecot finds
+    none, and none in which others get in.
+    """
+    private = f".{name}.{os.getpid()}.{secrets.token_hex(4)}"
+    os.mkdir(private, 0o700, dir_fd=place)
+    try:
+        inside = os.open(
+            private, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place
+        )
+        try:
+            status = os.fstat(inside)
+            if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+                raise PermissionError(errno.EPERM, "another directory took its place", private)
+            # bind(2) knows no dir_fd.
+            listener.bind(f"/proc/self/fd/{inside}/{_NEW}")
+            try:
+                os.chown(_NEW, *owner, dir_fd=inside)
+                os.chmod(_NEW, mode, dir_fd=inside)
+                listener.listen(BACKLOG)
+                os.rename(_NEW, name, src_dir_fd=inside, dst_dir_fd=place)
+            except BaseException:
+                os.unlink(_NEW, dir_fd=inside)
+                raise
+        finally:
+            os.close(inside)
+    finally:
+        with contextlib.suppress(OSError):
+            os.rmdir(private, dir_fd=place)
+
+
 def _unlink(path: str) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
 
 
-def _check_stale(path: str) -> None:
+def _check_stale(path: str, place: int, name: str) -> None:
     """Return when nobody listens at *path*. Raise RefusedError or ServiceUnavailableError."""
     try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        if not stat.S_ISSOCK(os.lstat(name, dir_fd=place).st_mode):
             raise RefusedError(f"{path} exists and is no socket; remove it")
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(_PROBE_S)
@@ -137,17 +170,10 @@ def _taken(path: str) -> ServiceUnavailableError:
     )
 
 
-def _make_directory(directory: str, recorder: Recorder) -> None:
-    if not os.path.isdir(directory):
-        os.makedirs(directory, mode=_DIRECTORY_MODE)
-        if os.geteuid() == 0:
-            os.chown(directory, *user_of(recorder))
-
-
-def user_of(recorder: Recorder) -> tuple[int, int]:
+def user_of(recorder: Recorder) -> Owner:
     """Return uid and gid that the recorder runs as. Raise ConfigError for an unknown user."""
     if os.geteuid() != 0 or not recorder.user:
-        return os.geteuid(), os.getegid()
+        return Owner(os.geteuid(), os.getegid())
     try:
         found = pwd.getpwnam(recorder.user)
     except KeyError:
@@ -155,10 +181,10 @@ def user_of(recorder: Recorder) -> tuple[int, int]:
             f"recorder.user: there is no user {recorder.user!r};"
             f" run: useradd --system --user-group --no-create-home {recorder.user}"
         ) from None
-    return found.pw_uid, found.pw_gid
+    return Owner(found.pw_uid, found.pw_gid)
 
 
-def _owner(recorder: Recorder) -> tuple[int, int]:
+def _owner(recorder: Recorder) -> Owner:
     uid, gid = user_of(recorder)
     try:
         if recorder.socket_owner:
@@ -167,7 +193,7 @@ def _owner(recorder: Recorder) -> tuple[int, int]:
             gid = grp.getgrnam(recorder.socket_group).gr_gid
     except KeyError as error:
         raise ConfigError(f"recorder.socket_owner, socket_group: {error.args[0]}") from None
-    return uid, gid
+    return Owner(uid, gid)
 
 
 def allowed_uids(settings: Settings) -> frozenset[int]:

@@ -1,6 +1,7 @@
 """popbsmtp serve: the resident process, from its start to its end."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pwd
@@ -43,6 +44,8 @@ _OTHER_DESCRIPTORS: Final = 128
 _STOPPING_S: Final = 8.0
 # Nobody waits, and main.cf may just have been changed, see ignored_networks().
 _POSTCONF_S: Final = 10.0
+# An administrator waits for the status, and the answer of a database is a part of it.
+_LOOK_S: Final = 1.0
 _ONLY_AT_START: Final = ("spool", "log", "user", "socket_mode", "socket_owner", "socket_group")
 
 
@@ -140,6 +143,10 @@ class Service:
     async def control(self, word: str, arguments: list[str]) -> str:
         """Do what an administrator asks and return the answer's text. Raise PopbsmtpError."""
         if word == "status":
+            # A database that gives no answer shows in the state, which the commits keep.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._queue.look()
             await self._spool.measure()
             return json.dumps(self.status())
         if word == "renew":
@@ -170,6 +177,7 @@ class Service:
             "dropped": dict(counts.dropped),
             "database": {
                 "url": masked(self._settings.database.url),
+                "file": self._database.file,
                 "state": "up" if queue.breaker.up else "down",
                 "error": queue.breaker.trouble,
             },

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from popbsmtp_wrap import safe_files
 from popbsmtp_wrap.errors import ConfigError, SpoolBusyError, SpoolError
-from popbsmtp_wrap.spool.files import fsync_directory, open_segment
+from popbsmtp_wrap.safe_files import Owner
+from popbsmtp_wrap.spool.files import open_segment
 
 SEGMENT: Final = re.compile(r"[0-9]{20}-[0-9]+\.spool")
 RECORDER_LOCK: Final = "recorder.lock"
@@ -123,24 +125,26 @@ def prepare(path: str, owner: str = "") -> None:
         entry = pwd.getpwnam(owner) if owner and os.geteuid() == 0 else None
     except KeyError:
         raise ConfigError(f"recorder.user: no user {owner!r}; create it or name another") from None
+    folder, name = os.path.split(path.rstrip("/"))
+    new_owner = entry and Owner(entry.pw_uid, entry.pw_gid)
     try:
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            if not _left_half_made(path):
-                return
-        if entry:
-            os.chown(path, entry.pw_uid, entry.pw_gid)
-        fsync_directory(os.path.dirname(path) or "/")
+        with safe_files.directory(folder) as place:
+            try:
+                os.mkdir(name, 0o700, dir_fd=place)
+            except FileExistsError:
+                if not _left_half_made(place, name):
+                    return
+            safe_files.hand_over_directory(place, name, 0o700, new_owner)
+            safe_files.sync(place)
     except OSError as error:
         raise trouble(path, error) from None
 
 
-def _left_half_made(path: str) -> bool:
+def _left_half_made(place: int, name: str) -> bool:
     """Tell whether prepare() was killed before it gave the directory away."""
-    status = os.lstat(path)
+    status = os.lstat(name, dir_fd=place)
     private = stat.S_ISDIR(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o700  # noqa: PLR2004
-    return private and status.st_uid == 0 and not os.listdir(path)
+    return private and status.st_uid == 0 and not safe_files.names(place, name)
 
 
 def lock(path: str, size: int) -> Spool:

@@ -85,6 +85,7 @@ class BatchWriter:
                 # The server gives up before we do: what it goes on with would stay with it.
                 before = self._lock_limit(limit_s * _LOCK_SHARE)
                 self._execute(partial(self._session.execute, cursor, before=before), batch)
+            self._session.check_in_place()
         except Exception:  # noqa: BLE001 - write() meets it again, and says what it is
             self._session.close()
             return False
@@ -149,6 +150,16 @@ class BatchWriter:
         query = sa.select(self.store.address).where(self.store.address.in_(sorted(addresses)))
         found = self._retrying(lambda connection: connection.execute(query).all())
         return set(addresses) - {address for (address,) in found}
+
+    @property
+    def replacements(self) -> int:
+        """How often another database was found in place of the one that was open."""
+        return self._session.replacements
+
+    @property
+    def file(self) -> str | None:
+        """Device and inode of the open database, None for a server or when none is open."""
+        return self.store.dialect.file_of(self._session.driver_connection)
 
     def ping(self) -> None:
         """Raise as write() does unless the database would take logins now.

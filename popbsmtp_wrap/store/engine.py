@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -14,7 +15,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.errors import ConfigError, LockedError, PopbsmtpError, StoreUnavailableError
+from popbsmtp_wrap.errors import (
+    ConfigError,
+    FileReplacedError,
+    LockedError,
+    PopbsmtpError,
+    StoreUnavailableError,
+)
 from popbsmtp_wrap.passwords import masked, read_password
 from popbsmtp_wrap.store.dialects import Dialect, dialect_named
 from popbsmtp_wrap.store.schema import build_table
@@ -101,10 +108,28 @@ def database_url(database: Database, dialect: Dialect) -> URL:
 
 
 @contextmanager
+def _begin(store: Store) -> Iterator[Connection]:
+    """Give a connection whose work is committed at the end.
+
+    Raise the driver's errors, and FileReplacedError when it was committed to the wrong file.
+    """
+    with store.engine.connect() as connection:
+        driver = connection.connection.dbapi_connection
+        try:
+            with connection.begin():
+                yield connection
+            store.dialect.check_in_place(driver)
+        except FileReplacedError:
+            # The pool has no use for it.
+            connection.invalidate()
+            raise
+
+
+@contextmanager
 def transaction(store: Store) -> Iterator[Connection]:
     """Give a connection whose work is committed at the end, with errors of errors.py."""
     try:
-        with store.engine.begin() as connection:
+        with _begin(store) as connection:
             yield connection
     except DBAPIError as error:
         raise explained(store, error) from error
@@ -142,11 +167,11 @@ def retrying(
     """Return what *work* gives in a transaction of its own, or in what *begin* gives instead.
 
     Deadlocks, lock time-outs (with *wait_for_locks*) and lost connections are tried again with
-    jitter, a few times, within *patience_s* seconds. Raise a PopbsmtpError otherwise: after an
-    attempt that took as long as an answer may take, so that a server that hangs is waited for
-    once.
+    jitter, a few times, within *patience_s* seconds; so is, at once, what went into a file that was
+    replaced. Raise a PopbsmtpError otherwise: after an attempt that took as long as an answer may
+    take, so that a server that hangs is waited for once.
     """
-    begin = begin or store.engine.begin
+    begin = begin or partial(_begin, store)
     deadline = time.monotonic() + min(patience_s, store.answer_s)
     attempt = 0
     while True:
@@ -156,6 +181,10 @@ def retrying(
             with begin() as connection:
                 connected = True
                 return work(connection)
+        except FileReplacedError:
+            # Nothing is in the way of the new file, so there is nothing to wait for.
+            if attempt == _ATTEMPTS or time.monotonic() > deadline:
+                raise
         except DBAPIError as error:
             trouble = store.dialect.classify(error, store.database)
             # A server that does not let us in is as good as down.

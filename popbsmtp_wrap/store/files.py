@@ -6,6 +6,7 @@ import os
 import pwd
 from urllib.parse import unquote, urlsplit
 
+from popbsmtp_wrap import safe_files
 from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.errors import RefusedError
 
@@ -22,42 +23,45 @@ def path_of(database: Database) -> str:
     return unquote(urlsplit(database.url).path)[1:]
 
 
+def identity(path: str) -> str | None:
+    """Return device and inode of the file at *path*, None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return f"{status.st_dev}:{status.st_ino}"
+
+
 def prepare(database: Database) -> list[str]:
     """Create directory and file with the modes they need; return lines on what was done.
 
     What exists keeps its owner and mode. Raise RefusedError when it cannot be made.
     """
     path = path_of(database)
-    directory = os.path.dirname(path)
+    directory, name = os.path.split(path)
+    owner = _new_owner()
     done = []
     try:
-        if not os.path.isdir(directory):
-            os.makedirs(directory, mode=0o755)
-            _hand_over(directory)
-            os.chmod(directory, DIRECTORY_MODE)
+        if safe_files.make_directory(directory, DIRECTORY_MODE, owner):
             done.append(f"created {directory} ({_owners(directory)}, mode {DIRECTORY_MODE:04o})")
-        if not os.path.exists(path):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
-            _hand_over(path)
-            os.chmod(path, FILE_MODE)
-            done.append(f"created {path} ({_owners(path)}, mode {FILE_MODE:04o})")
-    except FileExistsError:
-        pass  # somebody else creates it at this moment
+        with safe_files.directory(directory) as place:
+            if safe_files.make_file(place, name, FILE_MODE, owner):
+                done.append(f"created {path} ({_owners(path)}, mode {FILE_MODE:04o})")
     except OSError as error:
-        raise RefusedError(f"{error.filename}: {error.strerror}") from None
+        raise RefusedError(f"{error.filename or path}: {error.strerror}") from None
     return done
 
 
-def _hand_over(path: str) -> None:
-    """Give *path* to the writer's user and Postfix's group, where root does it and they exist."""
+def _new_owner() -> safe_files.Owner | None:
+    """Return the writer's user and Postfix's group, where root does it and they exist."""
     if os.geteuid() != 0:
-        return
+        return None
     uid = gid = -1
     with contextlib.suppress(KeyError):
         uid = pwd.getpwnam(WRITER_USER).pw_uid
     with contextlib.suppress(KeyError):
         gid = grp.getgrnam(READER_GROUP).gr_gid
-    os.chown(path, uid, gid)
+    return safe_files.Owner(uid, gid)
 
 
 def _owners(path: str) -> str:

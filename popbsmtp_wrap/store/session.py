@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from popbsmtp_wrap.errors import LockedError, RowRefusedError
+from popbsmtp_wrap.errors import FileReplacedError, LockedError, RowRefusedError
 from popbsmtp_wrap.store.engine import Store
 from popbsmtp_wrap.store.waiting import limit_answers
 
@@ -24,10 +24,16 @@ class Session:
         # Behind a pooler there may be those of other processes, of other tables, on one connection.
         self._name = f"popbsmtp_{secrets.token_hex(4)}"
         self._prepared: dict[str, str] = {}
+        # How often another database was found in place of the one that was open.
+        self.replacements = 0
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """Give the connection; what is executed on it is committed at the end, or at once."""
+        """Give the connection; what is executed on it is committed at the end, or at once.
+
+        Raise FileReplacedError when it was committed to a file that others do not read.
+        """
+        self._leave_replaced()
         if self._connection is None:
             self._connection = self._store.engine.connect()
             self._limit_s = self._store.answer_s
@@ -41,6 +47,7 @@ class Session:
             else:
                 with self._connection.begin():
                     yield self._connection
+            self.check_in_place()
         except DBAPIError as error:
             kind = self._store.dialect.classify(error, self._store.database).kind
             # A server that is well has answered. Anything else may be another server by now.
@@ -50,6 +57,25 @@ class Session:
         except BaseException:
             self.close()
             raise
+
+    def check_in_place(self) -> None:
+        """Return when what was committed is where others look for it.
+
+        Raise FileReplacedError when it is not; then close() the session.
+        """
+        try:
+            self._store.dialect.check_in_place(self.driver_connection)
+        except FileReplacedError:
+            self.replacements += 1
+            raise
+
+    def _leave_replaced(self) -> None:
+        """Close a connection to a file that is not the database any more."""
+        if self._connection is not None:
+            try:
+                self.check_in_place()
+            except FileReplacedError:
+                self.close()
 
     @property
     def driver_connection(self) -> Any:

@@ -19,10 +19,14 @@ _SHORTEST_ADDRESS = 39
 
 @dataclass(frozen=True)
 class Difference:
-    """What a table lacks, and the SQL that changes it (empty: change the configuration)."""
+    """What a table lacks, and the SQL that changes it (empty: change the configuration).
+
+    With *harmless* the table serves all the same.
+    """
 
     what: str
     sql: str = ""
+    harmless: bool = False
 
 
 def create_sql(store: Store) -> str:
@@ -38,7 +42,8 @@ def create(store: Store) -> bool:
         if sa.inspect(connection).has_table(store.table.name):
             return False
         for statement in create_statements(store.table, store.dialect):
-            connection.exec_driver_sql(statement)
+            # As it stands: psycopg2 and PyMySQL take a % in a name for a parameter's.
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         return True
 
     with transaction(store) as connection:
@@ -162,12 +167,15 @@ def _compare_keys(store: Store, inspector: sa.engine.Inspector) -> Iterator[Diff
         if index["unique"]
     ]
     if [address] not in keys:
+        table, column = quote(identifier(name)), quote(identifier(address))
+        # A table has one primary key at most, and may have another program's.
+        kind = "UNIQUE" if keys[0] else "PRIMARY KEY"
         yield Difference(
-            f"{name}.{address} is no primary key",
-            f"ALTER TABLE {quote(identifier(name))} ADD PRIMARY KEY ({quote(identifier(address))})",
+            f"{name}.{address} is no primary key", f"ALTER TABLE {table} ADD {kind} ({column})"
         )
-    if len({tuple(key) for key in keys if key}) > 1:
+    if store.dialect.has_unsafe_upserts and len({tuple(key) for key in keys if key}) > 1:
         yield Difference(
-            f"{name} has more than one unique key; statement-based replication calls its upserts"
-            " unsafe"
+            f"{name} has more than one unique key: binlog_format has to be ROW or MIXED, as"
+            " statement-based replication calls its upserts unsafe",
+            harmless=True,
         )

@@ -5,6 +5,7 @@ import fcntl
 import os
 import sys
 
+from popbsmtp_wrap import safe_files
 from popbsmtp_wrap.errors import RefusedError, ServiceUnavailableError
 
 
@@ -21,7 +22,7 @@ class PidFile:
         """
         self.path = path
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            self._descriptor = safe_files.open_own(path, os.O_RDWR, 0o644)
         except OSError as error:
             raise RefusedError(f"--daemon {path}: {error.strerror}") from None
         try:

@@ -3,6 +3,7 @@
 import os
 from typing import Final
 
+from popbsmtp_wrap import safe_files
 from popbsmtp_wrap.daemon.event_log import EventLog, format_event
 from popbsmtp_wrap.errors import RefusedError
 
@@ -40,7 +41,7 @@ class Log(EventLog):
             return
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
         try:
-            descriptor = os.open(self._path, flags, 0o640)
+            descriptor = safe_files.open_through_links(self._path, flags, 0o640)
         except OSError as error:
             raise RefusedError(f"--logto {self._path}: {error.strerror}") from None
         os.dup2(descriptor, 2)

@@ -140,9 +140,11 @@ class Recorder(Server):
         wait_until(lambda: len(self._reloads()) > before, PATIENCE_S, "the end of a reload")
         return self._reloads()[before]
 
-    def toolkit(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Return how `popbsmtp ARGUMENTS` with this configuration ended."""
-        words = [POPBSMTP, "-c", str(self.config), *arguments]
+    def toolkit(
+        self, *arguments: str, before: Iterable[str] = (), **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Return how `popbsmtp ARGUMENTS` with this configuration ended, started by *before*."""
+        words = [*before, POPBSMTP, "-c", str(self.config), *arguments]
         return subprocess.run(words, capture_output=True, text=True, timeout=120, **options)
 
     def status(self) -> dict[str, Any]:

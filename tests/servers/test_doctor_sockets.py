@@ -11,6 +11,7 @@ import pytest
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.doctor.sockets import check_sockets
+from popbsmtp_wrap.recorder.control import is_control
 from popbsmtp_wrap.sources import postlogin
 from popbsmtp_wrap.wire import parse_request
 from tests.harness.closing import Closing
@@ -50,6 +51,9 @@ class Listener(Closing):
 
 
 def answer_the_wrapper(connection, request):
+    if is_control(request):
+        connection.sendall(b"NO\tnobody administrates this one\n")
+        return
     address, _, _ = parse_request(request)
     assert address == "127.0.0.1"
     connection.sendall(b"OK\n")

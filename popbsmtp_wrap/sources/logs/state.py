@@ -13,6 +13,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from popbsmtp_wrap import safe_files
 from popbsmtp_wrap.errors import RefusedError, ServiceUnavailableError
 from popbsmtp_wrap.sources.logs.place import Place
 
@@ -46,8 +47,8 @@ class State:
         """
         self._directory = directory
         try:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
-            self._lock = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT, 0o600)
+            safe_files.make_directory(directory, 0o700)
+            self._lock = safe_files.open_own(os.path.join(directory, "lock"), os.O_RDWR, 0o600)
         except OSError as error:
             raise RefusedError(
                 f"watch.state {directory}: {error.strerror}; it has to belong to the user who"
@@ -79,8 +80,9 @@ class State:
         path = os.path.join(self._directory, _POSITION)
         files = {name: [asdict(place) for place in v] for name, v in positions.files.items()}
         content = {"version": _VERSION, "files": files, "journal": positions.journal}
-        descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = safe_files.open_own(f"{path}.new", os.O_WRONLY, 0o600)
         try:
+            os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(content).encode("ascii"))
             # Or a crash of the machine might leave an empty one.
             os.fdatasync(descriptor)

@@ -60,6 +60,10 @@ class Dialect:
     lock_limit_is_exact: ClassVar[bool] = True
     # Whether one row can be locked alone.
     locks_rows: ClassVar[bool] = True
+    # Whether somebody may put another database in its place behind an open connection.
+    can_be_replaced: ClassVar[bool] = False
+    # Whether an upsert into a table with several unique keys may end otherwise on a replica.
+    has_unsafe_upserts: ClassVar[bool] = False
     # Whether CREATE TABLE brings the index along.
     index_in_table: ClassVar[bool] = False
 
@@ -146,6 +150,16 @@ class Dialect:
     def skip_locked(self, query: Any) -> Any:
         """Return *query* so that it leaves out the rows that an upsert would have to wait for."""
         return query.with_for_update(skip_locked=True)
+
+    def check_in_place(self, driver: Any) -> None:
+        """Return when what *driver*'s connection has committed is where others look for it.
+
+        Raise FileReplacedError: then a new connection has to do it again.
+        """
+
+    def file_of(self, driver: Any) -> str | None:
+        """Return device and inode of what *driver*'s connection writes to, None for a server."""
+        return None
 
     def has_bounded_waits(self, database: Database) -> bool:
         """Tell whether nothing but the time-outs of store/waiting.py decides how long it takes."""

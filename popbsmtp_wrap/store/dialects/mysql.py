@@ -52,6 +52,8 @@ class MySQL(Dialect):
 
     # It limits the whole statement.
     lock_limit_is_exact = False
+    # Note 1592, "more than one UNIQUE KEY".
+    has_unsafe_upserts = True
     # Data definition commits at once: a table without its index must not be seen, nor stay.
     index_in_table = True
 
