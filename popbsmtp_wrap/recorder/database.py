@@ -30,6 +30,7 @@ class Database:
         """Nothing is connected yet. Raise ConfigError for what cannot work."""
         store = open_store(settings.database, stay_connected=True, autocommit=True)
         self._writer = BatchWriter(store)
+        self._grace_s = settings.grace
         self._thread = Worker("database", StoreUnavailableError)
         # A file server that hangs must not hang the event loop.
         bounded = store.dialect.has_bounded_waits(settings.database)
@@ -55,8 +56,8 @@ class Database:
         return await self._thread.run(lambda: self._writer.write(batch)) if batch else Outcome()
 
     async def missing(self, addresses: Collection[str]) -> set[str]:
-        """Return those of canonical *addresses* that have no row. Raise as write() does."""
-        return await self._thread.run(lambda: self._writer.missing(addresses))
+        """Return those of canonical *addresses* that may not relay. Raise as write() does."""
+        return await self._thread.run(lambda: self._writer.missing(addresses, self._grace_s))
 
     async def ping(self) -> None:
         """Raise as write() does unless the database answers."""

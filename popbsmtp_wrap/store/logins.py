@@ -11,22 +11,35 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DataError
 from sqlalchemy.sql.expression import Executable
 
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.dialects.base import AHEAD_S
-from popbsmtp_wrap.store.engine import Store, explained, retrying, transaction
+from popbsmtp_wrap.store.engine import Store, retrying, transaction
+from popbsmtp_wrap.store.portions import in_portions
+from popbsmtp_wrap.store.tombstone import (
+    expired_ranges,
+    is_live,
+    is_tombstone,
+    outlasts,
+    revoked_now,
+)
 
 # What the narrow columns of an old script take: varchar(20) for a user, imap and pop3.
 _SHORT_USER = 20
 _SHORT_SERVICE = 4
+# Addresses that one statement revokes: their rows are locked together.
+_MOST_REVOKED = 100
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: times in Unix seconds, remaining_s negative when expired."""
+    """A row of the table: times in Unix seconds, remaining_s negative when expired.
+
+    *may_relay* is what a lookup says; a time too far ahead of the clock is no login either.
+    """
 
     address: str
     user: str | None
@@ -34,6 +47,7 @@ class Row:
     first_seen: int | None
     last_seen: int
     remaining_s: int
+    may_relay: bool = True
 
 
 def upsert(store: Store, logins: Sequence[Login]) -> Executable:
@@ -80,10 +94,14 @@ def upsert_rows(store: Store, rows: Sequence[Mapping[str, Any]]) -> Executable:
     insert = dialect.insert(store.table).values(rows)
     new = dialect.new(insert)
     # A late record never moves last_seen back, and a time ahead of the clock never stays.
-    keeps = sa.and_(
-        store.last_seen > new[database.last_seen_column],
-        # Not now(): that is the clock before this statement waited for another one's row.
-        store.last_seen <= dialect.ahead(AHEAD_S),
+    seen = new[database.last_seen_column]
+    keeps = sa.or_(
+        sa.and_(
+            store.last_seen > seen,
+            # Not now(): that is the clock before this statement waited for another one's row.
+            store.last_seen <= dialect.ahead(AHEAD_S),
+        ),
+        outlasts(store, seen),
     )
     # last_seen comes last: MySQL assigns from left to right and sees what it has assigned.
     names = [database.user_column, database.service_column, database.last_seen_column]
@@ -135,7 +153,7 @@ def _plain(name: str | None, longest: int) -> str | None:
 
 
 def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row]:
-    """Yield the rows of the table, newest first, or that of one canonical *address*."""
+    """Yield the logins in the table, newest first, or that of one canonical *address*."""
     database, dialect = store.database, store.dialect
 
     def optional(name: str) -> Any:
@@ -153,15 +171,18 @@ def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row
         first_seen,
         dialect.epoch(store.last_seen),
         sa.literal(grace_s) - dialect.age_s(store.last_seen),
+        dialect.fresh(store.last_seen, grace_s),
     )
     # An old script may have left rows without an address or a time; nobody may relay by them.
     query = query.where(store.address.isnot(None)).where(dialect.is_known(store.last_seen))
+    query = query.where(sa.not_(is_tombstone(store)))
     if address is not None:
         query = query.where(store.address == address)
     query = query.order_by(store.last_seen.desc(), store.address)
     with transaction(store) as connection:
-        for found in connection.execute(query):
-            yield Row(*found[:3], *(None if n is None else int(n) for n in found[3:]))  # type: ignore[arg-type]  # only first_seen may be None
+        for found, user, service, first, last, remaining, may_relay in connection.execute(query):
+            since = None if first is None else int(first)
+            yield Row(found, user, service, since, int(last), int(remaining), bool(may_relay))
 
 
 def remaining_s(store: Store, address: str, grace_s: int) -> int | None:
@@ -180,20 +201,66 @@ def remaining_s(store: Store, address: str, grace_s: int) -> int | None:
     return None if found is None else int(found)
 
 
-def revoke(store: Store, addresses: Iterable[str] | None) -> int:
-    """Delete the rows of canonical *addresses*, or all rows for None; return how many."""
-    statement = store.table.delete()
-    if addresses is not None:
-        statement = statement.where(store.address.in_(sorted(set(addresses))))
+def delete(store: Store, addresses: Iterable[str]) -> int:
+    """Delete the rows of canonical *addresses*; return how many. A login from before may return."""
+    statement = store.table.delete().where(store.address.in_(sorted(set(addresses))))
     return retrying(store, lambda c: c.execute(statement).rowcount)
 
 
+def revoke(store: Store, addresses: Iterable[str] | None) -> int:
+    """Revoke canonical *addresses*, or every address of the table for None; return how many rows.
+
+    No login from before counts after it, whoever writes it later (tombstone.py); the next one does.
+    With None that holds for the addresses that have a row.
+    """
+    if addresses is None:
+        return _revoke_all(store)
+    listed = sorted(set(addresses))
+    return sum(
+        retrying(store, partial(_revoke, store, listed[start : start + _MOST_REVOKED]))
+        for start in range(0, len(listed), _MOST_REVOKED)
+    )
+
+
+def _revoke(store: Store, addresses: Sequence[str], connection: Connection) -> int:
+    store.dialect.begin_write(connection.exec_driver_sql)
+    named, column = store.address.in_(addresses), store.database.last_seen_column
+    logged_in = sa.or_(store.last_seen.is_(None), sa.not_(is_tombstone(store)))
+    count = sa.select(sa.func.count()).select_from(store.table).where(named).where(logged_in)
+    found = int(connection.execute(count).scalar() or 0)
+    rows = [
+        {**row(store, address, store.dialect.now(), None, None), column: revoked_now(store)}
+        for address in addresses
+    ]
+    insert = store.dialect.insert(store.table).values(rows)
+    changes = [(column, store.dialect.new(insert)[column])]
+    connection.execute(store.dialect.upsert(insert, store.address, changes))
+    # Once more, now that the rows are ours: what was written while this waited is revoked, too.
+    connection.execute(store.table.update().where(named).values({column: revoked_now(store)}))
+    return found
+
+
+def _revoke_all(store: Store) -> int:
+    live = is_live(store)
+
+    def change(connection: Connection, _: Any, named: Any) -> int:
+        store.dialect.begin_write(connection.exec_driver_sql)
+        moment = {store.database.last_seen_column: revoked_now(store)}
+        statement = store.table.update().where(named).values(moment)
+        found = connection.execute(statement.where(live)).rowcount
+        # As in _revoke().
+        connection.execute(statement.where(is_tombstone(store)))
+        return found
+
+    return in_portions(store, [live], change)
+
+
 def expired_count(store: Store, grace_s: int) -> int:
-    """Return how many rows are older than *grace_s* seconds."""
+    """Return how many rows expire() would delete."""
     query = (
         sa.select(sa.func.count())
         .select_from(store.table)
-        .where(store.last_seen < store.dialect.ago(grace_s))
+        .where(sa.or_(*expired_ranges(store, grace_s)))
     )
     return int(retrying(store, lambda c: c.execute(query).scalar()) or 0)
 
@@ -201,38 +268,14 @@ def expired_count(store: Store, grace_s: int) -> int:
 def expire(store: Store, grace_s: int) -> int:
     """Delete what is older than *grace_s* seconds; return how many rows.
 
-    Safe beside logins and other expirers: a row that a login refreshes meanwhile stays, because
-    the DELETE asks for its age again. It names its rows instead of a LIMIT, which statement-based
-    replication calls unsafe. Rows stay locked for one small batch only, and between batches the
-    others get their time. *store* should stay connected, see open_store(): each batch connects
-    twice otherwise, which costs as much as the batch.
+    A revocation stays until no login from before it can count any more. Safe beside logins and
+    other expirers: a row that a login refreshes meanwhile stays, because the DELETE asks for its
+    age again. *store* should stay connected, see open_store(): each batch connects twice
+    otherwise, which costs as much as the batch.
     """
-    is_old = store.last_seen < store.dialect.ago(grace_s)
-    size = store.dialect.expire_batch
-    oldest = sa.select(store.address).where(is_old).order_by(store.last_seen).limit(size)
 
-    def batch(connection: Connection) -> list[str]:
-        return [address for (address,) in connection.execute(oldest)]
-
-    def delete(connection: Connection, addresses: list[str]) -> int:
+    def change(connection: Connection, is_old: Any, named: Any) -> int:
         store.dialect.begin_expire(connection)
-        named = store.address.in_(sorted(addresses))
         return connection.execute(store.table.delete().where(named).where(is_old)).rowcount
 
-    deleted = 0
-    try:
-        with store.dialect.expiring(store.engine) as between_batches:
-            while addresses := retrying(store, batch):
-                started = time.monotonic()
-                deleted += retrying(store, partial(delete, addresses=addresses))
-                if len(addresses) < size:
-                    break
-                took_s = time.monotonic() - started
-                between_batches()
-                time.sleep(took_s * store.dialect.expire_rest)
-    except DBAPIError as error:
-        raise explained(store, error) from error
-    finally:
-        # MariaDB logs a warning for a client that goes without a word.
-        store.engine.dispose()
-    return deleted
+    return in_portions(store, expired_ranges(store, grace_s), change)
