@@ -22,13 +22,26 @@ DOVEADM: Final = "sessions"
 WATCH: Final = "watched-sessions"
 # An outage that a session may outlast: beyond it nobody knows that it was open all along.
 _LONGEST_AWAY_S: Final = 3600.0
+# A restart on a busy machine, where grace is shorter than that.
+_RESTART_S: Final = 60.0
 
 
 class Renewals:
     """Renews the rows of addresses that have sessions open."""
 
-    def __init__(self, settings: Settings, networks: Iterable[Network], counts: Counts) -> None:
-        """Nothing is connected yet. Raise ConfigError for what cannot work."""
+    def __init__(
+        self,
+        settings: Settings,
+        networks: Iterable[Network],
+        counts: Counts,
+        *,
+        once: bool = False,
+    ) -> None:
+        """Nothing is connected yet; *once* is for one round of many, as cron asks for them.
+
+        Raise ConfigError for what cannot work.
+        """
+        self._once = once
         self._counts = counts
         # When each source was last renewed without a failure, on the monotonic clock.
         self._renewed: dict[str, float] = {}
@@ -74,12 +87,14 @@ class Renewals:
         """Return for how long rows of open sessions may have expired while nobody renewed them.
 
         Doveadm is asked regularly, so a gap is an outage. A watcher says nothing while no session
-        is due: a gap of its renewals counts from the first one that failed.
+        is due: a gap of its renewals is none unless one failed. A recorder that starts was away
+        for it does not know how long: one grace is believed, and a restart in any case.
         """
         renewed = self._renewed.get(source)
-        if renewed is None or (source == WATCH and WATCH not in self._failing):
+        if self._once or (renewed is not None and source == WATCH and WATCH not in self._failing):
             return self._every_s
-        return max(self._every_s, min(since - renewed, _LONGEST_AWAY_S))
+        away_s = max(self._grace_s, _RESTART_S) if renewed is None else since - renewed
+        return max(self._every_s, min(away_s, _LONGEST_AWAY_S))
 
     def _count(self, source: str, size: int, *, ignored: int, renewed: int) -> None:
         outcomes = {"ignored": ignored, "renewed": renewed, "no row": size - ignored - renewed}
