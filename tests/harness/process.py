@@ -42,6 +42,7 @@ _PROGRAMS = {
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "mariadb-server": "/usr/bin/mariadb-install-db",
     "systemd": "/lib/systemd/systemd",
+    "syslog-ng-core": "/usr/sbin/syslog-ng",
 }
 
 
