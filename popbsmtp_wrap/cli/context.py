@@ -1,20 +1,15 @@
 """What the commands share: the configuration, the store, an address as an argument."""
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.address import canonical_address
-from popbsmtp_wrap.errors import StoreUnavailableError
 
 if TYPE_CHECKING:
     from popbsmtp_wrap.store.engine import Store
-
-Result = TypeVar("Result")
 
 # How long an administrator's statement may take; a server that is down shows sooner, at connect.
 ADMINISTRATION_S = 60.0
@@ -44,41 +39,6 @@ def open_lookup(settings: config.Settings) -> "Store":
     from popbsmtp_wrap.store.engine import open_store
 
     return open_store(settings.database)
-
-
-def within(connect_s: float, store: "Store", work: Callable[[], Result]) -> Result:
-    """Return what *work* gives, if *store* has its first connection within *connect_s* seconds.
-
-    No time-out of a driver bounds a resolver that hangs. Raise StoreUnavailableError then, and
-    leave the thread behind: it ends with the process.
-    """
-    import sqlalchemy as sa
-
-    connected_or_done = threading.Event()
-    sa.event.listen(store.engine, "connect", lambda *_: connected_or_done.set())
-    results: list[Result] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            errors.append(error)
-        finally:
-            connected_or_done.set()
-
-    thread = threading.Thread(target=run, name="database", daemon=True)
-    thread.start()
-    if not connected_or_done.wait(connect_s):
-        host = store.engine.url.host
-        raise StoreUnavailableError(
-            f"no connection to the database within {connect_s:g} s; check that the server is up"
-            + (f", and that {host} resolves: getent hosts {host}" if host else "")
-        )
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 class AddressType(click.ParamType):

@@ -11,7 +11,6 @@ from popbsmtp_wrap.cli.context import (
     open_administration,
     open_lookup,
     pass_invocation,
-    within,
 )
 from popbsmtp_wrap.errors import PopbsmtpError, SchemaError, StoreUnavailableError
 from popbsmtp_wrap.login import make_login
@@ -131,6 +130,7 @@ def revoke(invocation: Invocation, addresses: tuple[str, ...], everything: bool)
     """
     from popbsmtp_wrap.recorder import revocation
     from popbsmtp_wrap.store import logins
+    from popbsmtp_wrap.store.within import within
 
     if bool(addresses) == everything:
         raise click.UsageError("Give either addresses or --all.")

@@ -195,7 +195,10 @@ class Desk:
         self._in_flight = []
         self._counts.batch(len(batch))
         for entry in batch:
-            self.memory.add(entry.login.address, entry.moment)
+            # One of a log may have been from before a revocation, and then it is not in the table:
+            # the next one has to be written.
+            if not entry.login.age_s:
+                self.memory.add(entry.login.address, entry.moment)
             self._counts.outcomes["committed"] += len(entry.answers)
             entry.answer(None)
         self._go_up()
