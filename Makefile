@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 
 # What the tests drive; psql, mariadb and sqlite3 come with them.
 SERVERS := postfix postfix-pgsql postfix-mysql postfix-sqlite dovecot-imapd dovecot-pop3d \
-	dovecot-pgsql dovecot-mysql postgresql mariadb-server cron systemd strace
+	dovecot-pgsql dovecot-mysql postgresql mariadb-server cron systemd strace syslog-ng-core
 VENV_PACKAGE := python3-venv
 SOURCES := pyproject.toml popbsmtp_wrap/__init__.py popbsmtp_wrap/chain/launch.py
 

@@ -165,6 +165,8 @@ class Watch:
         12 * 3600.0, values.between(0, 7 * 86400, 'a duration from 0 to "168h"')
     )
     pattern: tuple[OwnPattern, ...] = _setting((), own_patterns)
+    # What to do with logins of a file that outsiders may write lines into (logs/forging.py).
+    forgeable: str = _setting("refuse", values.one_of("refuse", "record"))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
     from popbsmtp_wrap.doctor.sessions import check_sessions
     from popbsmtp_wrap.doctor.sockets import check_sockets
     from popbsmtp_wrap.doctor.spool import check_spool
+    from popbsmtp_wrap.doctor.watch import check_watch
 
     settings = invocation.settings()
     failed = False
@@ -50,6 +51,7 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
         check_postfix(settings, postfix_directory),
         check_dovecot(settings, invocation.config_path, dovecot_config),
         check_sessions(settings, dovecot_config),
+        check_watch(settings),
         check_schedule(),
     ):
         for finding in findings:

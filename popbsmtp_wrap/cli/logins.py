@@ -12,7 +12,7 @@ from popbsmtp_wrap.cli.context import (
     open_lookup,
     pass_invocation,
 )
-from popbsmtp_wrap.errors import PopbsmtpError, SchemaError
+from popbsmtp_wrap.errors import PopbsmtpError, SchemaError, StoreUnavailableError
 from popbsmtp_wrap.login import make_login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
 
@@ -110,37 +110,47 @@ def list_(invocation: Invocation, as_json: bool) -> None:
                 "first_seen": _utc(row.first_seen),
                 "last_seen": _utc(row.last_seen),
                 "expires_at": _utc(row.last_seen + settings.grace),
-                "remaining_s": row.remaining_s,
+                "remaining_s": row.remaining_s if row.may_relay else min(row.remaining_s, -1),
             }
             for row in found
         ]
         click.echo(json.dumps(entries, indent=2))
         return
     for row in found:
-        left = _left(row.remaining_s)
+        left = _left(row.remaining_s) if row.may_relay else _why_not(row.remaining_s)
         who = " ".join(text for text in (row.service, row.user) if text)
         click.echo(f"{row.address:<39}  {left:>9}  {_utc(row.last_seen)}  {who}".rstrip())
 
 
 @click.command()
 @click.argument("addresses", metavar="ADDRESS...", type=ADDRESS, nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Revoke every address.")
+@click.option("--all", "everything", is_flag=True, help="Revoke every address of the table.")
 @pass_invocation
 def revoke(invocation: Invocation, addresses: tuple[str, ...], everything: bool) -> None:
-    """Delete addresses: they may not relay until the next login.
+    """Revoke addresses: they may not relay until the next login.
 
-    Logins of theirs that wait in this machine's spool are dropped.
+    No login from before counts afterwards, wherever it waits. Prints how many had logged in. Exit
+    status 75 if the recorder or the spool of this machine did not confirm it: the row is revoked
+    all the same.
     """
     from popbsmtp_wrap.recorder import revocation
     from popbsmtp_wrap.store import logins
+    from popbsmtp_wrap.store.within import within
 
     if bool(addresses) == everything:
         raise click.UsageError("Give either addresses or --all.")
     settings, chosen = invocation.settings(), None if everything else addresses
-    if trouble := revocation.before(settings.recorder, chosen):
-        click.echo(f"popbsmtp: {trouble}", err=True)
-    click.echo(logins.revoke(open_administration(settings), chosen))
-    revocation.after(settings.recorder, chosen)
+    waiting = revocation.before(settings.recorder, chosen)
+    if waiting.trouble:
+        click.echo(f"popbsmtp: {waiting.trouble}", err=True)
+    store = open_administration(settings)
+    connect_s = revocation.CONNECT_S + settings.database.connect_timeout
+    count = within(connect_s, store, lambda: logins.revoke(store, chosen))
+    click.echo(count)
+    if waiting.recorder:
+        revocation.after(settings.recorder, chosen)
+    if waiting.trouble:
+        raise StoreUnavailableError("revoked in the table; run the same again to have it confirmed")
 
 
 @click.command()
@@ -165,6 +175,9 @@ def _utc(seconds: int | None) -> str | None:
 
 
 def _left(remaining_s: int) -> str:
-    if remaining_s < 0:
-        return "expired"
     return f"{remaining_s // 60}m {remaining_s % 60:02d}s left"
+
+
+def _why_not(remaining_s: int) -> str:
+    # What is neither fresh nor expired lies ahead of the database's clock, and may not relay.
+    return "expired" if remaining_s < 0 else "in future"

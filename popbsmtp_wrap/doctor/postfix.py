@@ -61,7 +61,7 @@ def _check_canary(settings: Settings, directory: str) -> Iterator[Finding]:
         )
         return
     if any(logins.rows(store, settings.grace, CANARY)):
-        logins.revoke(store, [CANARY])
+        logins.delete(store, [CANARY])
     kind = postfix.MAP_TYPES[settings.database.dialect]
     table = f"{kind}:{directory}/{postfix.map_name(settings)}"
     before = files.ask(CANARY, table, directory)
@@ -81,7 +81,7 @@ def _with_canary(store: Store, table: str, directory: str) -> bool:
     try:
         return files.ask(CANARY, table, directory)
     finally:
-        logins.revoke(store, [CANARY])
+        logins.delete(store, [CANARY])
 
 
 def _word(permitted: object) -> str:

@@ -30,6 +30,7 @@ class AsyncDatabase:
         """Nothing is connected yet. Raise ConfigError for what cannot work."""
         store = open_store(settings.database, stay_connected=True, autocommit=True)
         self._writer = BatchWriter(store)
+        self._grace_s = settings.grace
         self._thread = WorkerThread("database", StoreUnavailableError)
         # A disk or a file server that hangs must not hang the event loop.
         bounded = store.dialect.has_bounded_waits(settings.database)
@@ -57,8 +58,8 @@ class AsyncDatabase:
         return await self._thread.run(lambda: self._writer.write(batch)) if batch else Outcome()
 
     async def missing(self, addresses: Collection[str]) -> set[str]:
-        """Return those of canonical *addresses* that have no row. Raise as write() does."""
-        return await self._thread.run(lambda: self._writer.missing(addresses))
+        """Return those of canonical *addresses* that may not relay. Raise as write() does."""
+        return await self._thread.run(lambda: self._writer.missing(addresses, self._grace_s))
 
     @property
     def file(self) -> str | None:

@@ -334,7 +334,7 @@ class CommitQueue:
             self.recent.clear()
 
     def _is_safe(self, pending: PendingLogin, outcome: str) -> None:
-        if time.monotonic() - pending.moment < _FRESH_S:
+        if not pending.login.age_s and time.monotonic() - pending.moment < _FRESH_S:
             self.recent.add(pending.login.address, pending.moment)
         self._counts.outcomes[outcome] += pending.askers
         pending.answer(None)

@@ -17,6 +17,7 @@ Answers are those of wire.py; the text of status is JSON in ASCII.
 
 import socket
 import struct
+import time
 from collections.abc import Collection, Iterator
 from typing import Final
 
@@ -32,6 +33,10 @@ _TIMEVAL: Final = struct.Struct("ll")  # socket(7)
 _LONGEST_ANSWER: Final = 1 << 20
 # 45 characters and a TAB each.
 _ADDRESSES_PER_LINE: Final = 80
+
+
+class NobodyListensError(ServiceUnavailableError):
+    """There is no socket, or no process that holds it: nobody can have asked there either."""
 
 
 def is_control(line: bytes) -> bool:
@@ -59,10 +64,16 @@ def ask_status(path: str) -> str:
     return _ask(path, "status", [])
 
 
-def tell(path: str, word: str, addresses: Collection[str] | None) -> None:
-    """Send `revoke` or `revoked` for *addresses*, None for all. Raise as ask_status()."""
+def tell(
+    path: str, word: str, addresses: Collection[str] | None, limit_s: float = _ANSWER_S
+) -> None:
+    """Send `revoke` or `revoked` for *addresses*, None for all, within *limit_s* seconds.
+
+    Raise as ask_status(): NobodyListensError when there is no recorder at all.
+    """
+    deadline = time.monotonic() + limit_s
     for arguments in [[ALL]] if addresses is None else portions(addresses):
-        _ask(path, word, arguments)
+        _ask(path, word, arguments, max(0.01, deadline - time.monotonic()))
 
 
 def request(word: str, arguments: Collection[str]) -> bytes:
@@ -77,13 +88,14 @@ def portions(addresses: Collection[str]) -> Iterator[list[str]]:
         yield listed[start : start + _ADDRESSES_PER_LINE]
 
 
-def _ask(path: str, word: str, arguments: list[str]) -> str:
+def _ask(path: str, word: str, arguments: list[str], limit_s: float = _ANSWER_S) -> str:
     line, received = request(word, arguments), b""
     try:
         with socket.socket(socket.AF_UNIX) as peer:
             # Not settimeout(): with that, a full queue is an error at once instead of a wait.
-            for limit in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-                peer.setsockopt(socket.SOL_SOCKET, limit, _TIMEVAL.pack(_ANSWER_S, 0))
+            limit = _TIMEVAL.pack(int(limit_s), int(limit_s % 1 * 1e6))
+            for name in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+                peer.setsockopt(socket.SOL_SOCKET, name, limit)
             peer.connect(path)
             peer.sendall(line)
             while not received.endswith(b"\n") and len(received) < _LONGEST_ANSWER:
@@ -92,7 +104,9 @@ def _ask(path: str, word: str, arguments: list[str]) -> str:
                     break
                 received += data
     except OSError as error:
-        raise ServiceUnavailableError(
+        nobody = isinstance(error, FileNotFoundError | ConnectionRefusedError)
+        kind = NobodyListensError if nobody else ServiceUnavailableError
+        raise kind(
             f"no recorder answers at {path}: {error.strerror or error};"
             " run: systemctl start popbsmtp, or popbsmtp serve"
         ) from None

@@ -20,39 +20,81 @@ from popbsmtp_wrap.values import Network
 # From `doveadm who`, and from popbsmtp watch.
 DOVEADM: Final = "sessions"
 WATCH: Final = "watched-sessions"
+# An outage that a session may outlast: beyond it nobody knows that it was open all along.
+_LONGEST_AWAY_S: Final = 3600.0
+# A restart on a busy machine, where grace is shorter than that.
+_RESTART_S: Final = 60.0
 
 
 class Renewals:
     """Renews the rows of addresses that have sessions open."""
 
-    def __init__(self, settings: Settings, networks: Iterable[Network], counts: Counts) -> None:
-        """Nothing is connected yet. Raise ConfigError for what cannot work."""
+    def __init__(
+        self,
+        settings: Settings,
+        networks: Iterable[Network],
+        counts: Counts,
+        *,
+        once: bool = False,
+    ) -> None:
+        """Nothing is connected yet; *once* is for one round of many, as cron asks for them.
+
+        Raise ConfigError for what cannot work.
+        """
+        self._once = once
         self._counts = counts
+        # When each source was last renewed without a failure, on the monotonic clock.
+        self._renewed: dict[str, float] = {}
+        self._failing: set[str] = set()
         self._thread = WorkerThread("renewals", StoreUnavailableError)
         self.adopt(settings, networks)
 
     def adopt(self, settings: Settings, networks: Iterable[Network]) -> None:
         """Go on with other settings and ignored networks. Raise ConfigError."""
         self._store = open_store(settings.database, stay_connected=True)
+        self._grace_s = settings.grace
+        # What cron leaves between two runs of `popbsmtp renew`, where nothing is set.
+        self._every_s = settings.renew or settings.grace / 3
         self._networks = list(networks)
 
     async def renew(self, source: str, addresses: Iterable[str], since: float) -> int:
         """Return how many rows canonical *addresses* have, all renewed.
 
-        *since* is when their sessions were open, on the monotonic clock. Raise
-        StoreUnavailableError, RefusedError or SchemaError when some are not renewed.
+        *since* is when their sessions were open, on the monotonic clock. Left as they are: rows
+        that had expired when *source* was last renewed. Raise StoreUnavailableError, RefusedError
+        or SchemaError when some are not renewed.
         """
         store, renewed = self._store, 0
+        oldest_s = self._grace_s + self._away_s(source, since)
         try:
             for portion in _portions(addresses):
                 wanted = [a for a in portion if not why_ignored(a, self._networks)]
-                count = await self._thread.run(partial(_renew, store, wanted, since))
+                count = await self._thread.run(partial(_renew, store, wanted, since, oldest_s))
                 self._count(source, len(portion), ignored=len(portion) - len(wanted), renewed=count)
                 renewed += count
+        except BaseException:
+            self._failing.add(source)
+            raise
+        else:
+            self._renewed[source] = since
+            self._failing.discard(source)
         finally:
             # It is not needed again for minutes.
             await self._thread.run(store.engine.dispose)
         return renewed
+
+    def _away_s(self, source: str, since: float) -> float:
+        """Return for how long rows of open sessions may have expired while nobody renewed them.
+
+        Doveadm is asked regularly, so a gap is an outage. A watcher says nothing while no session
+        is due: a gap of its renewals is none unless one failed. A recorder that starts was away
+        for it does not know how long: one grace is believed, and a restart in any case.
+        """
+        renewed = self._renewed.get(source)
+        if self._once or (renewed is not None and source == WATCH and WATCH not in self._failing):
+            return self._every_s
+        away_s = max(self._grace_s, _RESTART_S) if renewed is None else since - renewed
+        return max(self._every_s, min(away_s, _LONGEST_AWAY_S))
 
     def _count(self, source: str, size: int, *, ignored: int, renewed: int) -> None:
         outcomes = {"ignored": ignored, "renewed": renewed, "no row": size - ignored - renewed}
@@ -64,8 +106,8 @@ class Renewals:
         self._thread.end()
 
 
-def _renew(store: Store, addresses: list[str], since: float) -> int:
-    return renew(store, addresses, since) if addresses else 0
+def _renew(store: Store, addresses: list[str], since: float, oldest_s: float) -> int:
+    return renew(store, addresses, since, oldest_s) if addresses else 0
 
 
 def _portions(addresses: Iterable[str]) -> Iterator[list[str]]:

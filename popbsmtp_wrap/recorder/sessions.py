@@ -95,7 +95,7 @@ async def renew_once(settings: Settings) -> int:
         raise ServiceUnavailableError(
             f"there is no {' or '.join(PLACES)}; name it in doveadm of [sessions]"
         )
-    renewals = Renewals(settings, ignored_networks(settings.ignore), Counts())
+    renewals = Renewals(settings, ignored_networks(settings.ignore), Counts(), once=True)
     since = time.monotonic()
     try:
         return await renewals.renew(DOVEADM, sorted(await ask(command)), since)

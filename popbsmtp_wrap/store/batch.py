@@ -145,9 +145,13 @@ class BatchWriter:
             return False
         return False
 
-    def missing(self, addresses: Collection[str]) -> set[str]:
-        """Return those of canonical *addresses* that have no row. Raise as write() does."""
+    def missing(self, addresses: Collection[str], grace_s: int) -> set[str]:
+        """Return those of canonical *addresses* that may not relay: revoked, expired or no row.
+
+        Raise as write() does.
+        """
         query = sa.select(self.store.address).where(self.store.address.in_(sorted(addresses)))
+        query = query.where(self.store.dialect.fresh(self.store.last_seen, grace_s))
         found = self._retrying(lambda connection: connection.execute(query).all())
         return set(addresses) - {address for (address,) in found}
 

@@ -4,31 +4,41 @@ The database's clock decides everywhere; a client's clock appears in no statemen
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.expression import Executable
 
-from popbsmtp_wrap.errors import LockedError, MisfitError, PopbsmtpError
+from popbsmtp_wrap.errors import MisfitError, PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.dialects.base import AHEAD_S
-from popbsmtp_wrap.store.engine import Store, explained, retrying, transaction
+from popbsmtp_wrap.store.engine import Store, retrying, transaction
+from popbsmtp_wrap.store.portions import in_portions
+from popbsmtp_wrap.store.tombstone import (
+    expired_ranges,
+    is_live,
+    is_tombstone,
+    outlasts,
+    revoked_now,
+)
 
 # What the narrow columns of an old script take: varchar(20) for a user, imap and pop3.
 _SHORT_USER = 20
 _SHORT_SERVICE = 4
-# Rows that are left out by expire. Each takes about ten waits of a second at most to be found.
-_MOST_HELD = 10
+# Addresses that one statement revokes: their rows are locked together.
+_MOST_REVOKED = 100
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: times in Unix seconds, remaining_s negative when expired."""
+    """A row of the table: times in Unix seconds, remaining_s negative when expired.
+
+    *may_relay* is what a lookup says; a time too far ahead of the clock is no login either.
+    """
 
     address: str
     user: str | None
@@ -36,6 +46,7 @@ class Row:
     first_seen: int | None
     last_seen: int
     remaining_s: int
+    may_relay: bool = True
 
 
 def upsert(store: Store, logins: Sequence[Login]) -> Executable:
@@ -82,10 +93,14 @@ def upsert_rows(store: Store, rows: Sequence[Mapping[str, Any]]) -> Executable:
     insert = dialect.insert(store.table).values(rows)
     new = dialect.new(insert)
     # A late record never moves last_seen back, and a time ahead of the clock never stays.
-    keeps = sa.and_(
-        store.last_seen > new[database.last_seen_column],
-        # Not now(): that is the clock before this statement waited for another one's row.
-        store.last_seen <= dialect.ahead(AHEAD_S),
+    seen = new[database.last_seen_column]
+    keeps = sa.or_(
+        sa.and_(
+            store.last_seen > seen,
+            # Not now(): that is the clock before this statement waited for another one's row.
+            store.last_seen <= dialect.ahead(AHEAD_S),
+        ),
+        outlasts(store, seen),
     )
     # last_seen comes last: MySQL assigns from left to right and sees what it has assigned.
     names = [database.user_column, database.service_column, database.last_seen_column]
@@ -140,7 +155,7 @@ def _plain(name: str | None, longest: int) -> str | None:
 
 
 def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row]:
-    """Yield the rows of the table, newest first, or that of one canonical *address*."""
+    """Yield the logins in the table, newest first, or that of one canonical *address*."""
     database, dialect = store.database, store.dialect
 
     def optional(name: str) -> Any:
@@ -158,15 +173,18 @@ def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row
         first_seen,
         dialect.epoch(store.last_seen),
         sa.literal(grace_s) - dialect.age_s(store.last_seen),
+        dialect.fresh(store.last_seen, grace_s),
     )
     # An old script may have left rows without an address or a time; nobody may relay by them.
     query = query.where(store.address.isnot(None)).where(dialect.is_known(store.last_seen))
+    query = query.where(sa.not_(is_tombstone(store)))
     if address is not None:
         query = query.where(store.address == address)
     query = query.order_by(store.last_seen.desc(), store.address)
     with transaction(store) as connection:
-        for found in connection.execute(query):
-            yield Row(*found[:3], *(None if n is None else int(n) for n in found[3:]))  # type: ignore[arg-type]  # only first_seen may be None
+        for found, user, service, first, last, remaining, may_relay in connection.execute(query):
+            since = None if first is None else int(first)
+            yield Row(found, user, service, since, int(last), int(remaining), bool(may_relay))
 
 
 def remaining_s(store: Store, address: str, grace_s: int) -> int | None:
@@ -185,20 +203,66 @@ def remaining_s(store: Store, address: str, grace_s: int) -> int | None:
     return None if found is None else int(found)
 
 
-def revoke(store: Store, addresses: Iterable[str] | None) -> int:
-    """Delete the rows of canonical *addresses*, or all rows for None; return how many."""
-    statement = store.table.delete()
-    if addresses is not None:
-        statement = statement.where(store.address.in_(sorted(set(addresses))))
+def delete(store: Store, addresses: Iterable[str]) -> int:
+    """Delete the rows of canonical *addresses*; return how many. A login from before may return."""
+    statement = store.table.delete().where(store.address.in_(sorted(set(addresses))))
     return retrying(store, lambda c: c.execute(statement).rowcount)
 
 
+def revoke(store: Store, addresses: Iterable[str] | None) -> int:
+    """Revoke canonical *addresses*, or every address of the table for None; return how many rows.
+
+    No login from before counts after it, whoever writes it later (tombstone.py); the next one does.
+    With None that holds for the addresses that have a row.
+    """
+    if addresses is None:
+        return _revoke_all(store)
+    listed = sorted(set(addresses))
+    return sum(
+        retrying(store, partial(_revoke, store, listed[start : start + _MOST_REVOKED]))
+        for start in range(0, len(listed), _MOST_REVOKED)
+    )
+
+
+def _revoke(store: Store, addresses: Sequence[str], connection: Connection) -> int:
+    store.dialect.begin_write(connection.exec_driver_sql)
+    named, column = store.address.in_(addresses), store.database.last_seen_column
+    logged_in = sa.or_(store.last_seen.is_(None), sa.not_(is_tombstone(store)))
+    count = sa.select(sa.func.count()).select_from(store.table).where(named).where(logged_in)
+    found = int(connection.execute(count).scalar() or 0)
+    rows = [
+        {**row(store, address, store.dialect.now(), None, None), column: revoked_now(store)}
+        for address in addresses
+    ]
+    insert = store.dialect.insert(store.table).values(rows)
+    changes = [(column, store.dialect.new(insert)[column])]
+    connection.execute(store.dialect.upsert(insert, store.address, changes))
+    # Once more, now that the rows are ours: what was written while this waited is revoked, too.
+    connection.execute(store.table.update().where(named).values({column: revoked_now(store)}))
+    return found
+
+
+def _revoke_all(store: Store) -> int:
+    live = is_live(store)
+
+    def change(connection: Connection, _: Any, named: Any) -> int:
+        store.dialect.begin_write(connection.exec_driver_sql)
+        moment = {store.database.last_seen_column: revoked_now(store)}
+        statement = store.table.update().where(named).values(moment)
+        found = connection.execute(statement.where(live)).rowcount
+        # As in _revoke().
+        connection.execute(statement.where(is_tombstone(store)))
+        return found
+
+    return in_portions(store, [live], change)
+
+
 def expired_count(store: Store, grace_s: int) -> int:
-    """Return how many rows are older than *grace_s* seconds."""
+    """Return how many rows expire() would delete."""
     query = (
         sa.select(sa.func.count())
         .select_from(store.table)
-        .where(store.last_seen < store.dialect.ago(grace_s))
+        .where(sa.or_(*expired_ranges(store, grace_s)))
     )
     return int(retrying(store, lambda c: c.execute(query).scalar()) or 0)
 
@@ -206,62 +270,15 @@ def expired_count(store: Store, grace_s: int) -> int:
 def expire(store: Store, grace_s: int) -> int:
     """Delete what is older than *grace_s* seconds; return how many rows.
 
-    Safe beside logins and other expirers: a row that a login refreshes meanwhile stays, because
-    the DELETE asks for its age again. It names its rows instead of a LIMIT, which statement-based
-    replication calls unsafe. Rows stay locked for one small batch only, and between batches the
-    others get their time. A row that somebody else holds stays for the next time; many of them are
-    a table that is locked, and raise StoreUnavailableError. *store* should stay connected, see
+    A revocation stays until no login from before it can count any more. Safe beside logins and
+    other expirers: a row that a login refreshes meanwhile stays, because the DELETE asks for its
+    age again. A row that another transaction holds stays for the next time; many of them are a
+    table that is locked, and raise StoreUnavailableError. *store* should stay connected, see
     open_store(): each batch connects twice otherwise, which costs as much as the batch.
     """
-    is_old = store.last_seen < store.dialect.ago(grace_s)
-    size = store.dialect.expire_batch
-    oldest = sa.select(store.address).where(is_old).order_by(store.last_seen).limit(size)
-    held: set[str] = set()
 
-    def batch(connection: Connection) -> list[str]:
-        query = oldest.where(store.address.notin_(sorted(held))) if held else oldest
-        return [address for (address,) in connection.execute(query)]
-
-    def delete(connection: Connection, addresses: list[str]) -> int:
+    def change(connection: Connection, is_old: Any, named: Any) -> int:
         store.dialect.begin_expire(connection)
-        named = store.address.in_(sorted(addresses))
         return connection.execute(store.table.delete().where(named).where(is_old)).rowcount
 
-    deleted = 0
-    try:
-        with store.dialect.expiring(store.engine) as between_batches:
-            while addresses := retrying(store, batch):
-                started = time.monotonic()
-                deleted += _around_locks(store, delete, addresses, held)
-                if len(addresses) < size:
-                    break
-                took_s = time.monotonic() - started
-                between_batches()
-                time.sleep(took_s * store.dialect.expire_rest)
-    except DBAPIError as error:
-        raise explained(store, error) from error
-    finally:
-        # MariaDB logs a warning for a client that goes without a word.
-        store.engine.dispose()
-    return deleted
-
-
-def _around_locks(
-    store: Store,
-    delete: Callable[..., int],
-    addresses: list[str],
-    held: set[str],
-) -> int:
-    """Return how many of *addresses* are deleted; those that others hold are added to *held*."""
-    try:
-        work = partial(delete, addresses=addresses)
-        return retrying(store, work, wait_for_locks=not store.dialect.locks_rows)
-    except LockedError:
-        if not store.dialect.locks_rows or len(held) == _MOST_HELD:
-            raise
-    if len(addresses) == 1:
-        held.update(addresses)
-        return 0
-    middle = len(addresses) // 2
-    halves = (addresses[:middle], addresses[middle:])
-    return sum(_around_locks(store, delete, half, held) for half in halves)
+    return in_portions(store, expired_ranges(store, grace_s), change)

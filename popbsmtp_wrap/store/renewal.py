@@ -1,7 +1,8 @@
 """Renewal of rows that are there: a session that goes on is a login that goes on.
 
-An UPDATE, not an upsert: whoever was revoked, wherever that was, stays so until the next login, and
-nobody gets in who was not recorded at login (a master user, an ignored network).
+An UPDATE, not an upsert, of rows that are young enough: an address that was revoked stays so until
+its next login, and one whose login was not recorded (a master user, an ignored network) gets
+nothing, not even by a row that expired long ago and that no expire job has deleted.
 """
 
 import time
@@ -12,6 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from popbsmtp_wrap.errors import LockedError
 from popbsmtp_wrap.store.dialects.base import AHEAD_S
 from popbsmtp_wrap.store.engine import Store, retrying
 
@@ -19,11 +21,12 @@ from popbsmtp_wrap.store.engine import Store, retrying
 MOST: Final = 100
 
 
-def renew(store: Store, addresses: Sequence[str], since: float) -> int:
+def renew(store: Store, addresses: Sequence[str], since: float, oldest_s: float) -> int:
     """Commit that canonical *addresses*, at most MOST, were seen at *since*; return how many rows.
 
-    *since* is on the monotonic clock. Times only move forward. Raise StoreUnavailableError,
-    RefusedError or SchemaError when nothing is committed.
+    *since* is on the monotonic clock. Rows that were more than *oldest_s* old then stay as they
+    are, and so do rows that another transaction holds. Times only move forward. Raise
+    StoreUnavailableError, RefusedError or SchemaError when nothing is committed.
     """
 
     def write(connection: Connection) -> int:
@@ -36,6 +39,7 @@ def renew(store: Store, addresses: Sequence[str], since: float) -> int:
         connection.execute(in_order.with_for_update()).all()
         age_s = max(0, ceil(time.monotonic() - since))
         seen = store.dialect.ago(sa.bindparam(None, age_s, sa.Integer))
+        oldest = store.dialect.ago(sa.bindparam(None, age_s + ceil(oldest_s), sa.Integer))
         keeps = sa.and_(
             store.last_seen > seen,
             store.last_seen <= store.dialect.ahead(AHEAD_S),
@@ -44,8 +48,19 @@ def renew(store: Store, addresses: Sequence[str], since: float) -> int:
             store.table.update()
             .where(wanted)
             .where(store.dialect.is_known(store.last_seen))
+            .where(store.last_seen >= oldest)
             .values({store.last_seen: sa.case((keeps, store.last_seen), else_=seen)})
         )
         return connection.execute(statement).rowcount
 
-    return retrying(store, write)
+    locks_rows = store.dialect.locks_rows
+    try:
+        return retrying(store, write, wait_for_locks=not locks_rows)
+    except LockedError:
+        if not locks_rows:
+            raise
+    if len(addresses) == 1:
+        return 0
+    middle = len(addresses) // 2
+    halves = (addresses[:middle], addresses[middle:])
+    return sum(renew(store, half, since, oldest_s) for half in halves)

@@ -9,6 +9,7 @@ from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError
 from popbsmtp_wrap.networks import why_ignored
 from popbsmtp_wrap.sources.logs.event import Event, Kind
+from popbsmtp_wrap.sources.logs.forging import advice, raw_program, syslog_daemons
 from popbsmtp_wrap.sources.logs.recogniser import Recogniser
 from popbsmtp_wrap.watch.log import Log
 from popbsmtp_wrap.watch.sessions import Sessions
@@ -85,6 +86,10 @@ class Source:
         self.recogniser = _narrowed(judge.settings, servers)
         self._judge = judge
         self._name = name
+        # An entry of the journal is one message, whatever is in it.
+        self._is_file = not servers
+        self._raw_program = ""
+        self._advice = ""
 
     def read(self, lines: Sequence[bytes], live_since: float | None) -> list[Sighting]:
         """Return the logins to record; *live_since* as in reading.Piece."""
@@ -92,14 +97,41 @@ class Source:
         found: list[Sighting] = []
         if self.recogniser is None:
             return found
+        refused = self._is_forgeable(lines)
         for event in self.recogniser.read(lines):
-            if event.kind == "logout":
+            if refused:
+                self._refuse(event)
+            elif event.kind == "logout":
                 self._judge.sessions.logout(event.server, event.service, event.address)
             else:
                 sighting = self._sighting(event, now, live_since)
                 if sighting and self._judge.login(self._name, event, sighting):
                     found.append(sighting)
         return found
+
+    def _is_forgeable(self, lines: Sequence[bytes]) -> bool:
+        """Tell whether an outsider may have written a line among *lines*, or one after them."""
+        if self._is_file and not self._raw_program:
+            self._raw_program = raw_program(lines)
+            if self._raw_program:
+                self._advice = advice(syslog_daemons())
+                refuses = self._judge.settings.watch.forgeable == "refuse"
+                if self._advice:
+                    self._judge.log.event(
+                        "forgeable_log",
+                        file=self._name,
+                        program=self._raw_program,
+                        logins="refused" if refuses else "recorded",
+                        advice=self._advice,
+                    )
+        return bool(self._advice) and self._judge.settings.watch.forgeable == "refuse"
+
+    def _refuse(self, event: Event) -> None:
+        if event.kind == "login":
+            self._judge.counts["forgeable"] += 1
+            self._judge.log.event(
+                "not_recorded", file=self._name, why="forgeable", stamp=event.stamp
+            )
 
     def _sighting(self, event: Event, now: Clocks, live_since: float | None) -> Sighting | None:
         try:

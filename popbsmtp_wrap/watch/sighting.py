@@ -11,6 +11,8 @@ from popbsmtp_wrap.sources.logs.times import moment
 
 # A log server's clock may be ahead of ours by that much (spool/stamp.py believes the same).
 MOST_AHEAD_S: Final = 60.0
+# What clocks of one machine differ by while one of them is set.
+_SLEWING_S: Final = 1.0
 _SUMMER_TIME_S: Final = 3600
 _ZONED: Final = re.compile(r"(?:Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})$|^@|^[0-9]{10}\.")
 
@@ -49,8 +51,10 @@ def age_s(event: Event, now: Clocks, live_since: float | None, grace_s: float) -
     """Return how many seconds ago *event* was, by its own stamp.
 
     Without a stamp it was after *live_since*, on the monotonic clock, when its file was last looked
-    at before. Raise DoubtError when it is older than *grace_s*, further ahead than MOST_AHEAD_S, or
-    when nothing tells its time.
+    at before. A stamp ahead of our clock says only that the other clock is: it was after
+    *live_since* then, or within MOST_AHEAD_S, never now, or it would undo a revocation. Raise
+    DoubtError when it is older than *grace_s*, further ahead than MOST_AHEAD_S, or when nothing
+    tells its time.
     """
     if event.stamp:
         when = moment(event.stamp, now.wall)
@@ -67,6 +71,9 @@ def age_s(event: Event, now: Clocks, live_since: float | None, grace_s: float) -
         raise DoubtError("old")
     if age < -MOST_AHEAD_S:
         raise DoubtError("ahead")
+    if age < -_SLEWING_S:
+        since_look = MOST_AHEAD_S if live_since is None else now.monotonic - live_since
+        return min(since_look, MOST_AHEAD_S)
     return max(0.0, age)
 
 

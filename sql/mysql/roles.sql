@@ -9,8 +9,8 @@
 --
 -- '%' is any host. RENAME USER popbsmtp_writer@'%' TO popbsmtp_writer@'192.0.2.20' makes it one.
 
--- Records a login: INSERT ... ON DUPLICATE KEY UPDATE, which asks for UPDATE and SELECT on the
--- whole table. It cannot delete.
+-- Records, revokes and lists: INSERT ... ON DUPLICATE KEY UPDATE, which asks for UPDATE and SELECT
+-- on the whole table. It cannot delete.
 CREATE USER 'popbsmtp_writer'@'%' ACCOUNT LOCK;
 GRANT SELECT, INSERT, UPDATE ON popbsmtp TO 'popbsmtp_writer'@'%';
 

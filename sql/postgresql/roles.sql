@@ -18,12 +18,13 @@
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON popbsmtp FROM PUBLIC;
 
--- Records a login: INSERT ... ON CONFLICT (address) DO UPDATE. It reads the row that is there,
--- because a late record must not move last_seen back. It cannot delete, nor rename an address.
+-- Records, revokes and lists: INSERT ... ON CONFLICT (address) DO UPDATE. It reads the row that is
+-- there, because a late record must not move last_seen back, nor undo a revocation. It cannot
+-- delete, nor rename an address.
 CREATE ROLE popbsmtp_writer LOGIN;
 GRANT USAGE ON SCHEMA public TO popbsmtp_writer;
 GRANT INSERT ON popbsmtp TO popbsmtp_writer;
-GRANT SELECT (address, last_seen, username, service) ON popbsmtp TO popbsmtp_writer;
+GRANT SELECT (address, last_seen, first_seen, username, service) ON popbsmtp TO popbsmtp_writer;
 GRANT UPDATE (last_seen, username, service) ON popbsmtp TO popbsmtp_writer;
 
 -- A server does not notice that a client has given up waiting, and keeps a connection for it; so it

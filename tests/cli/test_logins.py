@@ -99,6 +99,29 @@ def test_revoke_takes_the_right_away_until_the_next_login(toolkit):
     assert toolkit("check", CLIENT).status == 0
 
 
+def test_a_row_from_the_future_is_listed_as_check_has_it(toolkit):
+    toolkit("record", CLIENT)
+    toolkit.age(CLIENT, -7200)
+    assert toolkit("check", CLIENT).status == 1
+    assert "in future" in toolkit("list").out
+    assert "left" not in toolkit("list").out
+    (entry,) = json.loads(toolkit("list", "--json").out)
+    assert entry["remaining_s"] < 0
+    # Within a minute it counts, and both say so.
+    toolkit.age(CLIENT, 7150)
+    assert toolkit("check", CLIENT).status == 0
+    assert "left" in toolkit("list").out
+
+
+def test_a_revoked_address_is_neither_listed_nor_counted_as_expired(toolkit):
+    toolkit("record", CLIENT)
+    assert toolkit("revoke", CLIENT, "203.0.113.5").out == "1\n"
+    assert toolkit("list").out == ""
+    assert json.loads(toolkit("list", "--json").out) == []
+    assert toolkit("expire", "--dry-run").out == "0\n"
+    assert toolkit("expire").out == "0\n"
+
+
 def test_expire_deletes_what_is_old_and_counts_it(toolkit):
     for address in (CLIENT, "198.51.100.8"):
         toolkit("record", address)

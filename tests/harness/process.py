@@ -43,6 +43,7 @@ _PROGRAMS = {
     "mariadb-server": "/usr/bin/mariadb-install-db",
     "systemd": "/lib/systemd/systemd",
     "strace": "/usr/bin/strace",
+    "syslog-ng-core": "/usr/sbin/syslog-ng",
 }
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -157,6 +158,13 @@ class Recorder(Server):
         listed = self.toolkit("list", "--json")
         assert listed.returncode == 0, listed.stderr
         return {row["address"]: row["user"] for row in json.loads(listed.stdout)}
+
+    def empty(self) -> None:
+        """Begin anew: no row, no revocation, and nothing remembered."""
+        assert self.toolkit("revoke", "--all").returncode == 0
+        with contextlib.closing(sqlite3.connect(self.store, timeout=20)) as connection:
+            connection.execute("DELETE FROM popbsmtp")
+            connection.commit()
 
     def events(self, name: str = "") -> list[dict[str, str]]:
         """Return what was logged so far, of one name or all, as the fields of each line."""

@@ -2,7 +2,9 @@
 
 import os
 import random
+import shutil
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -19,7 +21,7 @@ def shared():
 
 @pytest.fixture
 def recorder(shared):
-    assert shared.toolkit("revoke", "--all").returncode == 0
+    shared.empty()
     return shared
 
 
@@ -169,7 +171,7 @@ def test_a_state_that_is_damaged_means_a_first_start(watch):
     watch.stop()
     for text in ('{"version": 1, "files": {', '{"version": 1, "files": {"x": [{}]}}'):
         (watch.state / "position.json").write_text(text)
-        assert watch.recorder.toolkit("revoke", "--all").returncode == 0
+        watch.recorder.empty()
         watch.start()
         watch.wait_for_rows({"198.51.100.2"})
         assert set(rows(watch.recorder)) == {"198.51.100.2"}
@@ -239,3 +241,52 @@ def test_two_logs_are_followed_at_once(recorder):
         append(watch.log, dovecot("198.51.100.2"))
         watch.wait_for_rows({"198.51.100.1", "198.51.100.2"})
         wait_until((watch.state / "position.json").exists, PATIENCE_S, "the position")
+
+
+def test_a_revoked_address_stays_out_when_the_watcher_starts_for_the_first_time(recorder):
+    with Watch(recorder) as watch:
+        watch.stop()
+        shutil.rmtree(watch.state)
+        append(watch.log, *(dovecot(f"198.51.100.{n}", ago_s=20) for n in (1, 2)))
+        assert recorder.toolkit("revoke", "198.51.100.1").returncode == 0
+        watch.start()
+        watch.wait_for_rows({"198.51.100.2"})
+        # The lines of one file are delivered in their order of reading, both before this one.
+        append(watch.log, dovecot("198.51.100.3"))
+        watch.wait_for_rows({"198.51.100.3"})
+        assert set(rows(recorder)) == {"198.51.100.2", "198.51.100.3"}
+
+
+@pytest.mark.parametrize("stamp", ["%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ"])
+def test_a_revoked_address_stays_out_after_kill_9_of_the_watcher(watch, stamp):
+    for number in range(1, 7):
+        address = f"198.51.100.{number}"
+        append(watch.log, dovecot(address, stamp=f"{datetime.now(UTC):{stamp}}"))
+        watch.wait_for_rows({address})
+        # What was read within the last second is read again.
+        watch.kill()
+        assert watch.recorder.toolkit("revoke", address).stdout == "1\n"
+        watch.start()
+        witness = f"198.51.100.{100 + number}"
+        append(watch.log, dovecot(witness))
+        watch.wait_for_rows({witness})
+        assert address not in rows(watch.recorder)
+
+
+def test_a_line_that_was_written_before_the_revoke_and_is_read_after_it_does_not_count(watch):
+    append(watch.log, dovecot("198.51.100.9"))
+    watch.wait_for_rows({"198.51.100.9"})
+    watch.pause()
+    try:
+        append(watch.log, dovecot("198.51.100.1"), dovecot("198.51.100.9"))
+        for address in ("198.51.100.1", "198.51.100.9"):
+            assert watch.recorder.toolkit("revoke", address).returncode == 0
+    finally:
+        watch.resume()
+    append(watch.log, dovecot("198.51.100.2"))
+    watch.wait_for_rows({"198.51.100.2"})
+    assert set(rows(watch.recorder)) == {"198.51.100.2"}
+    # Ages are whole seconds: three seconds after the revoke a login counts for sure.
+    time.sleep(3)
+    append(watch.log, dovecot("198.51.100.1"))
+    watch.wait_for_rows({"198.51.100.1"})

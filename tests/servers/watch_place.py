@@ -94,10 +94,11 @@ def dovecot(address: str, user: str = "alice", ago_s: float = 0, *, stamp: str =
 
 
 def rows(recorder: Recorder) -> dict[str, int]:
-    """Return when each address was last seen, Unix seconds."""
+    """Return when each address was last seen, Unix seconds; without those revoked."""
+    query = "SELECT address, last_seen FROM popbsmtp WHERE last_seen > 1300000000"
     connection = sqlite3.connect(recorder.store, timeout=20)
     try:
-        return dict(connection.execute("SELECT address, last_seen FROM popbsmtp").fetchall())
+        return dict(connection.execute(query).fetchall())
     finally:
         connection.close()
 

@@ -106,8 +106,17 @@ class Place:
         )
 
     def addresses(self, table: str = "popbsmtp") -> list[str]:
-        """Return the addresses in the table, read without our code."""
-        return [a for (a,) in self.sql(f"SELECT address FROM {table} ORDER BY address")]
+        """Return the addresses in the table, read without our code; not those revoked."""
+        years_ago = self.moment(10 * 365 * 86400)
+        logged_in = f"last_seen IS NULL OR last_seen > {years_ago}"
+        query = f"SELECT address FROM {table} WHERE {logged_in} ORDER BY address"
+        return [a for (a,) in self.sql(query)]
+
+    def revoked(self) -> list[str]:
+        """Return the addresses whose row says that they were revoked, read without our code."""
+        years = [self.moment(years * 365 * 86400) for years in (21, 19)]
+        query = f"SELECT address FROM popbsmtp WHERE last_seen BETWEEN {years[0]} AND {years[1]}"
+        return sorted(a for (a,) in self.sql(query))
 
 
 class SqlitePlace(Place):
@@ -179,6 +188,8 @@ class PostgresPlace(Place):
             "SELECT pg_advisory_xact_lock(1); CREATE SCHEMA IF NOT EXISTS clock;"
             " CREATE OR REPLACE FUNCTION clock.now() RETURNS timestamptz LANGUAGE sql STABLE"
             " AS 'SELECT to_timestamp(current_setting(''clock.now'')::float8)';"
+            " CREATE OR REPLACE FUNCTION clock.clock_timestamp() RETURNS timestamptz LANGUAGE sql"
+            " STABLE AS 'SELECT clock.now()';"
             f" SET clock.now = '{now}'; SET search_path = clock, public, pg_catalog"
         )
         connection.commit()

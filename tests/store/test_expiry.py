@@ -12,6 +12,7 @@ from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import logins
 from popbsmtp_wrap.store.engine import open_store
+from popbsmtp_wrap.store.tombstone import REVOKED_S
 from tests.store.places import ADDRESS, GRACE_S, LOCK_TABLE, OTHER, postfix_permits
 
 OLD_S = 10 * GRACE_S
@@ -223,16 +224,25 @@ def test_expire_uses_the_index_and_limits_no_delete(place):
     store = place.created(answer_s=30)
     put_many(place, 3000, seconds_ago=60, prefix="192")
     put_many(place, 20)
+    # Revocations between the two ranges, and some that nothing depends on any more.
+    put_many(place, 500, seconds_ago=REVOKED_S + 60, prefix="11")
+    put_many(place, 20, seconds_ago=REVOKED_S + 10 * OLD_S, prefix="12")
     place.sql("ANALYZE" if place.kind != "mysql" else "ANALYZE TABLE popbsmtp")
-    (select, select_values), (delete, delete_values) = statements_of_expire(store)
-    assert select.startswith("SELECT")
-    assert "popbsmtp_last_seen" in explain(place, store, select, select_values)
-    assert delete.startswith("DELETE")
-    assert not re.search(r"\bLIMIT\b", delete)
-    assert "last_seen" in delete, "the age is asked again"
-    plan = explain(place, store, delete, delete_values)
-    assert re.search("PRIMARY|pkey|popbsmtp_last_seen|INDEX", plan)
-    assert not re.search(r"\bSCAN\b|Seq Scan| ALL ", plan)
+    statements = statements_of_expire(store)
+    assert [statement.split()[0] for statement, _ in statements] == ["SELECT", "DELETE"] * 2
+    for (select, select_values), (delete, delete_values) in zip(
+        statements[::2], statements[1::2], strict=True
+    ):
+        plan = explain(place, store, select, select_values)
+        assert "popbsmtp_last_seen" in plan
+        assert not re.search(r"\bSCAN\b|Seq Scan| ALL ", plan)
+        assert not re.search(r"\bLIMIT\b", delete)
+        assert "last_seen" in delete, "the age is asked again"
+        plan = explain(place, store, delete, delete_values)
+        assert re.search("PRIMARY|pkey|popbsmtp_last_seen|INDEX", plan)
+        assert not re.search(r"\bSCAN\b|Seq Scan| ALL ", plan)
+    assert len(place.addresses()) == 3000
+    assert len(place.revoked()) == 500
 
 
 def test_lookup_and_list_use_the_keys(place):

@@ -32,6 +32,7 @@ def test_login_opens_the_relay_and_its_end_closes_it(place):
     assert logins.revoke(store, [ADDRESS]) == 0
     assert not postfix_permits(store, ADDRESS)
     assert place.addresses() == []
+    assert place.revoked() == [ADDRESS]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import logins
 from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen
 from popbsmtp_wrap.store.engine import open_store
+from popbsmtp_wrap.store.renewal import renew
 from tests.store.places import ADDRESS, GRACE_S, LOCK_TABLE, OTHER
 
 MANY = [Login(f"192.0.2.{number}", "ann", "imap") for number in range(1, 101)]
@@ -186,3 +187,15 @@ def test_nothing_of_a_login_that_was_given_up_is_written_later(server_place, wri
     assert server_place.sql("SELECT count(*) FROM popbsmtp WHERE username = 'bob'") == [(0,)]
     revoked = server_place.sql("DELETE FROM popbsmtp", "SELECT count(*) FROM popbsmtp")
     assert revoked == [(0,)]
+
+
+def test_a_renewal_leaves_a_locked_row_alone_and_renews_the_others(server_place):
+    store = open_store(server_place.database, 2, stay_connected=True)
+    others = [f"192.0.2.{number}" for number in range(1, 6)]
+    for address in others:
+        server_place.put(address, 60)
+    with held(server_place, HOLDS["update"].format(ADDRESS)):
+        renewed = renew(store, sorted([ADDRESS, *others]), time.monotonic(), GRACE_S)
+    assert renewed == len(others)
+    ages = {row.address: GRACE_S - row.remaining_s for row in logins.rows(store, GRACE_S)}
+    assert max(ages[address] for address in others) < 60 <= ages[ADDRESS]

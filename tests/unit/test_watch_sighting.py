@@ -41,13 +41,23 @@ def local(*fields, fold=0):
         ("Jun 14 12:00:00", 0),
         ("Jun 14 11:59:59", 1),
         ("Jun 14 11:30:00", 1800),
-        ("Jun 14 12:01:00", 0),
+        ("Jun 14 12:00:01", 0),
+        ("Jun 14 12:00:02", 60),
+        ("Jun 14 12:01:00", 60),
         ("2026-06-14T12:00:00+02:00", 0),
         ("2026-06-14T09:50:00Z", 600),
     ],
 )
 def test_a_line_counts_from_its_own_time(stamp, seconds):
     assert age(stamp, local(2026, 6, 14, 12)) == seconds
+
+
+@pytest.mark.parametrize(("looked_s", "seconds"), [(0.25, 0.25), (50, 50), (90, 60)])
+def test_a_line_from_the_future_is_as_old_as_the_last_look_before_it(looked_s, seconds):
+    """Not of now: it may have been written before a revocation that came since."""
+    now = local(2026, 6, 14, 12)
+    assert age("Jun 14 12:00:30", now, live_since=1000.0 - looked_s) == seconds
+    assert age("Jun 14 12:00:00", now, live_since=1000.0 - looked_s) == 0
 
 
 @pytest.mark.parametrize(
@@ -82,7 +92,8 @@ def test_a_line_without_a_time_counts_from_the_last_look_before_it():
 
 def test_the_last_minute_of_a_year_is_in_the_year_before():
     assert age("Dec 31 23:59:30", local(2027, 1, 1, 0, 0, 30)) == 60
-    assert age("Jan  1 00:00:10", local(2026, 12, 31, 23, 59, 50)) == 0
+    # Ahead by 20 s, so as old as a line from the future: neither a year old nor of now.
+    assert age("Jan  1 00:00:10", local(2026, 12, 31, 23, 59, 50)) == 60
 
 
 def test_the_29th_of_february_is_of_the_last_leap_year():

@@ -91,6 +91,17 @@ class Dialect:
         """Return the time *seconds* ago by the database's clock."""
         raise NotImplementedError
 
+    def clock(self) -> Any:
+        """Return the database's clock after what the statement has waited for, where it can tell.
+
+        Only for statements that are executed again once they hold their rows.
+        """
+        return self.now()
+
+    def before(self, moment: Any, seconds: int) -> Any:
+        """Return the time *seconds* before *moment*."""
+        raise NotImplementedError
+
     def ahead(self, seconds: int) -> Any:
         """Return the time in *seconds* by the database's clock."""
         return self.ago(-seconds)

@@ -75,6 +75,9 @@ class MySQL(Dialect):
         negative = -seconds if isinstance(seconds, int) else sa.literal(0) - seconds
         return sa.func.timestampadd(sa.text("SECOND"), negative, sa.func.now())
 
+    def before(self, moment: Any, seconds: int) -> Any:
+        return sa.func.timestampadd(sa.text("SECOND"), sa.text(str(-seconds)), moment)
+
     def age_s(self, column: Any) -> Any:
         # Of a TIMESTAMP column this is the number inside, whatever the session's zone.
         # MySQL's is unsigned, and an unsigned difference below 0 is an error there.

@@ -56,6 +56,13 @@ class PostgreSQL(Dialect):
             return sa.func.now() - sa.literal_column(f"interval '{seconds} seconds'")
         return sa.func.now() - sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds, type_=sa.Interval)
 
+    def clock(self) -> Any:
+        # now() is when the transaction began, before it waited for its rows.
+        return sa.func.clock_timestamp()
+
+    def before(self, moment: Any, seconds: int) -> Any:
+        return moment - sa.literal_column(f"interval '{seconds} seconds'")
+
     def ahead(self, seconds: int) -> Any:
         return sa.func.now() + sa.literal_column(f"interval '{seconds} seconds'")
 

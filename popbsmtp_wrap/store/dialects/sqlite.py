@@ -63,6 +63,9 @@ class SQLite(Dialect):
     def ago(self, seconds: Any) -> Any:
         return self.now() - seconds
 
+    def before(self, moment: Any, seconds: int) -> Any:
+        return moment - seconds
+
     def ahead(self, seconds: int) -> Any:
         return self.now() + seconds
 
