@@ -24,7 +24,7 @@ from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
 from popbsmtp_wrap.spool.stamp import Stamp
 from popbsmtp_wrap.spool.writing import put
-from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_request
+from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_timed_request
 
 # Attempts that nobody waits for any more start within this time, and each connects and asks within
 # twice that: together less than LONGEST_RECORDING_S, so that the last failure is still reported.
@@ -74,7 +74,7 @@ def receive(wrapper: socket) -> Login:
         if not data:
             break
         line += data
-    return make_login(*parse_request(line))
+    return make_login(*parse_timed_request(line)[:4])
 
 
 def commit(wrapper: socket, login: Login, settings: config.Settings, arrival: Arrival) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import pwd
 import resource
@@ -39,6 +40,7 @@ _OTHER_DESCRIPTORS: Final = 128
 _STOPPING_S: Final = 8.0
 # Nobody waits, and main.cf may just have been changed, see ignored_networks().
 _POSTCONF_S: Final = 10.0
+_STARTED: Final = time.monotonic()
 _ONLY_AT_START: Final = ("spool", "log", "user")
 
 
@@ -108,14 +110,27 @@ class Service:
             task.cancel()
         await self._end()
 
+    @property
+    def grace_s(self) -> int:
+        """How long a login counts."""
+        return self._settings.grace
+
     def login(self, source: str, login: Login, answer: Answer) -> None:
         """Have *login* recorded unless its address never counts; *answer* hears of it once."""
         self._counts.login(source, time.monotonic())
         if why_ignored(login.address, self._networks):
             self._counts.outcomes["ignored"] += 1
             answer(None)
+        elif login.age_s > self._settings.grace:
+            self.not_recorded(source, "too old", f"{login.address} logged in {login.age_s} s ago")
+            answer(None)
         else:
             self._desk.submit(login, answer)
+
+    def not_recorded(self, source: str, kind: str, reason: str) -> None:
+        """Count and log a request that is no login; *kind* is a key of the outcomes."""
+        self._counts.outcomes[kind] += 1
+        self._log.event("not_recorded", socket=source, error=reason)
 
     async def control(self, word: str, arguments: list[str]) -> str:
         """Do what an administrator asks and return the answer's text. Raise PopbsmtpError."""
@@ -182,7 +197,9 @@ class Service:
             else:
                 door = WrapperDoor(self)
             self._doors[path] = door
-            self._connections.listen(sockets[path], door)
+            # Nobody can have waited at a socket of ours since before there was this process.
+            empty_at = _STARTED if self._listeners.is_ours(path) else -math.inf
+            self._connections.listen(sockets[path], door, empty_at)
         for path in set(sockets) - set(recorder.sockets):
             self._log.event("unused_socket", path=path)
 
