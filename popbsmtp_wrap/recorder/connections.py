@@ -25,6 +25,8 @@ from popbsmtp_wrap.recorder.log import Log
 _CREDENTIALS: Final = struct.Struct("3i")
 # Who connects has its request ready; this is for a machine that swaps.
 SILENCE_S: Final = 5.0
+# How long the end waits for a request of somebody who has just connected.
+_ASKING_S: Final = 1.0
 # Requests have to fit in, and whoever sends a long one may not keep others out.
 _MOST_RECEIVED: Final = 16 << 20
 # So many at a time, then the others get their turn.
@@ -84,9 +86,14 @@ class Connections:
         self.stop_listening(listener)
         # From now on the kernel refuses connections and still gives out those in the queue.
         listener.shutdown(socket.SHUT_RD)
-        with contextlib.suppress(OSError):
-            while self._has_room():
-                self._admit(listener.accept()[0], door, empty_at)
+        while self._has_room():
+            try:
+                peer, _ = listener.accept()
+            except ConnectionError:
+                continue
+            except OSError:
+                break
+            self._admit(peer, door, empty_at)
 
     def _look_at_queues(self) -> None:
         """Accept peers that the loop has not seen yet, and know which queues are empty."""
@@ -211,9 +218,17 @@ class Connections:
         self._go_on()
 
     async def finish(self, patience_s: float) -> None:
-        """Wait until all have their answers, at most *patience_s* seconds, and close the rest."""
+        """Wait until all have their answers, at most *patience_s* seconds, and close the rest.
+
+        Peers that have just connected are about to ask: Dovecot connects and sends in two calls.
+        """
         deadline = time.monotonic() + patience_s
-        while any(c.asked for c in self._open) and time.monotonic() < deadline:  # noqa: ASYNC110 - once
+        while time.monotonic() < deadline and self._is_waited_for():  # noqa: ASYNC110 - once
             await asyncio.sleep(0.01)
         for connection in list(self._open):
             self.close(connection)
+
+    def _is_waited_for(self) -> bool:
+        """Tell whether a peer waits for its answer, or is about to ask."""
+        latest = time.monotonic() - _ASKING_S
+        return any(c.asked or c.began > latest for c in self._open)

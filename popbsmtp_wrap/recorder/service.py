@@ -7,6 +7,7 @@ import os
 import pwd
 import resource
 import signal
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -183,7 +184,7 @@ class Service:
         recorder, sockets = self._settings.recorder, self._listeners.open
         for path in set(self._doors) - set(recorder.sockets):
             del self._doors[path]
-            self._connections.stop_listening(sockets[path])
+            self._stop_listening(path, sockets[path])
             self._listeners.remove(path)
         services = {place.path: place.service for place in recorder.postlogin}
         for path in recorder.sockets:
@@ -202,6 +203,13 @@ class Service:
             self._connections.listen(sockets[path], door, empty_at)
         for path in set(sockets) - set(recorder.sockets):
             self._log.event("unused_socket", path=path)
+
+    def _stop_listening(self, path: str, listener: socket.socket) -> None:
+        """Leave a socket that was passed to the next recorder, and serve who waits at ours."""
+        if self._listeners.is_ours(path):
+            self._connections.accept_rest(listener)
+        else:
+            self._connections.stop_listening(listener)
 
     async def _reloading(self) -> None:
         while True:
@@ -246,11 +254,7 @@ class Service:
     async def _end(self) -> None:
         """Answer whoever has asked; what is not in the table then is in the spool."""
         for path in self._doors:
-            listener = self._listeners.open[path]
-            if self._listeners.is_ours(path):
-                self._connections.accept_rest(listener)
-            else:
-                self._connections.stop_listening(listener)
+            self._stop_listening(path, self._listeners.open[path])
         await self._connections.finish(_STOPPING_S / 2)
         await self._desk.close(_STOPPING_S / 2)
         self._renewals.close()
