@@ -187,7 +187,7 @@ def ask_new_process(request: bytes, config: str, deadline: Deadline) -> tuple[st
     from popbsmtp_wrap.chain import beside  # here, as a recorder makes it needless
 
     try:
-        peer = beside.start(_exact(config))
+        peer = beside.start(_exact(config), f"{deadline.wait_s:g}" if deadline.fixed else "")
     except OSError as error:
         return "NO", f"no recording process: {error}"
     try:
