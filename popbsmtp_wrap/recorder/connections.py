@@ -25,7 +25,8 @@ from popbsmtp_wrap.recorder.log import Log
 _CREDENTIALS: Final = struct.Struct("3i")
 # Who connects has its request ready; this is for a machine that swaps.
 SILENCE_S: Final = 5.0
-# How long the end waits for a request of somebody who has just connected.
+# How long the end waits for requests of peers that have connected. Dovecot tries for as long to
+# connect to the next recorder.
 _ASKING_S: Final = 1.0
 # Requests have to fit in, and whoever sends a long one may not keep others out.
 _MOST_RECEIVED: Final = 16 << 20
@@ -222,13 +223,11 @@ class Connections:
 
         Peers that have just connected are about to ask: Dovecot connects and sends in two calls.
         """
-        deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline and self._is_waited_for():  # noqa: ASYNC110 - once
+        began = time.monotonic()
+        asking_until = began + min(patience_s, _ASKING_S)
+        while (now := time.monotonic()) < began + patience_s:
+            if not any(c.asked or now < asking_until for c in self._open):
+                break
             await asyncio.sleep(0.01)
         for connection in list(self._open):
             self.close(connection)
-
-    def _is_waited_for(self) -> bool:
-        """Tell whether a peer waits for its answer, or is about to ask."""
-        latest = time.monotonic() - _ASKING_S
-        return any(c.asked or c.began > latest for c in self._open)
