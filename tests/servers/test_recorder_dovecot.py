@@ -220,11 +220,11 @@ def test_a_recorder_that_restarts_within_a_second_costs_no_login(site):
     for _ in range(6):
         away_s, opened, failed = restart_under_load(site)
         assert opened > 10
-        if away_s < 0.9:
+        if away_s < 0.9 or site.mode == "wrapper":
             assert failed == []
             return
-        # What failed was a login that nobody listened to for a second.
-        assert len(failed) <= len(SERVICES)
+        # What failed were logins that nobody listened to for a second, one after the other.
+        assert len(failed) <= len(SERVICES) * (1 + away_s)
     pytest.fail(f"the last of 6 restarts took {away_s:.1f} s")
 
 
