@@ -217,19 +217,18 @@ def descriptors(pid):
 
 def test_a_recorder_that_restarts_within_a_second_costs_no_login(site):
     """Dovecot tries for a second to connect; a machine that is busy may take longer to restart."""
-    for _ in range(6):
-        away_s, opened, failed = restart_under_load(site)
-        assert opened > 10
-        if away_s < 0.9 or site.mode == "wrapper":
-            assert failed == []
-            return
-        # What failed were logins that nobody listened to for a second, one after the other.
-        assert len(failed) <= len(SERVICES) * (1 + away_s)
-    pytest.fail(f"the last of 6 restarts took {away_s:.1f} s")
+    said = len(site.dovecot.log_text())
+    away_s, failed = restart_under_load(site)
+    if away_s < 0.9 or site.mode == "wrapper":
+        assert failed == []
+    # What failed were logins that nobody listened to for a second, one after the other. A request
+    # that was taken and not answered would be a denied access.
+    assert len(failed) <= len(SERVICES) * (1 + away_s)
+    assert "denied access" not in site.dovecot.log_text()[said:]
 
 
 def restart_under_load(site):
-    """Return how long nobody listened, how many mailboxes opened, and why others did not."""
+    """Return how long nobody listened, and why mailboxes stayed closed."""
     ended = threading.Event()
     failed = []
     opened = []
@@ -250,17 +249,18 @@ def restart_under_load(site):
     for thread in threads:
         thread.start()
     try:
-        time.sleep(0.5)
+        wait_until(lambda: len(opened) > 5, 60, "mailboxes")
         stopped_at = time.monotonic()
         site.recorder.stop()
         site.recorder.start()
         away_s = time.monotonic() - stopped_at
-        time.sleep(0.5)
+        before = len(opened)
+        wait_until(lambda: len(opened) > before + 5, 60, "mailboxes after the restart")
     finally:
         ended.set()
         for thread in threads:
             thread.join()
-    return away_s, len(opened), failed
+    return away_s, failed
 
 
 @pytest.mark.parametrize("kind", ["pgsql", "mysql", "sqlite"])
