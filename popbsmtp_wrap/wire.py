@@ -1,21 +1,30 @@
-r"""The line between popbsmtp-wrap and what records its login; bytes in, bytes out, no I/O.
+r"""The line between popbsmtp-wrap and what records its login.
 
 Request, one line, fields separated by TAB, at most 4096 bytes:
 
-    popbsmtp/1 TAB address TAB user TAB service [TAB age] LF
+    popbsmtp/1 TAB address TAB user TAB service [TAB age [TAB clock TAB boot-ns TAB wall-ns]] LF
 
 *address* is canonical (address.py). *user* and *service* are UTF-8 text in which every byte
 outside printable ASCII, and "%", is written %XX as in RFC 3986; empty means unknown. *age* is how
-many seconds ago the login was, decimal; left out for one that happens now. popbsmtp-wrap never
-sends it, a watcher of logs does.
+many seconds ago the login was, decimal, at the moment that the last three fields name: nanoseconds
+of CLOCK_BOOTTIME, which goes on while the machine sleeps, and of the wall clock. *clock* is the
+number of the sender's time namespace (time_namespaces(7)), empty where /proc does not say:
+CLOCK_BOOTTIME can be compared within one namespace, the wall clock everywhere. A request lives no
+longer than its socket, so no other boot can be meant. A request without these three fields counts
+from when it is read, and is no login when its sender has hung up by then: nobody can tell how long
+it has waited in the listen queue.
+
 Answers, one line each; WAIT may come once, before the others:
 
     WAIT TAB seconds LF     how long the asker should wait at most, counted from its own start
     OK LF                   committed, safe in the spool, or on purpose not recorded
     NO TAB reason LF        not committed (yet); reason is one line of text
 
-Runs once per login, so it imports nothing.
+Runs once per login, so it imports nothing but time and posix, which are built into Python.
 """
+
+import posix
+from time import CLOCK_BOOTTIME, clock_gettime_ns, time_ns
 
 PROTOCOL = b"popbsmtp/1"
 LONGEST_LINE = 4096  # what one write to a pipe or socket moves at once (PIPE_BUF, pipe(7))
@@ -28,6 +37,8 @@ _HEX = frozenset(b"0123456789ABCDEFabcdef")
 _REQUEST_FIELDS = 4
 # Decimal digits: 30 years.
 _LONGEST_AGE = 9
+# Decimal digits: what 64 bits hold of nanoseconds, and of the number of an inode.
+_LONGEST_CLOCK = 20
 
 
 def _quote(value: bytes) -> bytes:
@@ -41,11 +52,34 @@ def _unquote(value: bytes) -> bytes:
     return first + b"".join(bytes.fromhex(part[:2].decode("ascii")) + part[2:] for part in rest)
 
 
-def format_request(address: str, user: bytes, service: bytes, age_s: int = 0) -> bytes:
-    """Return the request line for a login; over-long *user* and *service* are cut."""
+def read_clocks() -> tuple[bytes, int, int]:
+    """Return this moment as a request names it: clock, boot-ns and wall-ns."""
+    try:
+        # It reads time:[4026531834].
+        namespace = posix.readlink(b"/proc/self/ns/time")[6:-1]
+    except OSError:
+        namespace = b""
+    return namespace, clock_gettime_ns(CLOCK_BOOTTIME), time_ns()
+
+
+def format_request(
+    address: str,
+    user: bytes,
+    service: bytes,
+    age_s: int = 0,
+    moment: tuple[bytes, int, int] | None = None,
+) -> bytes:
+    """Return the request line for a login that was *age_s* old at *moment*.
+
+    Over-long *user* and *service* are cut. *moment* is what read_clocks() returned.
+    """
     fields = (PROTOCOL, address.encode("ascii"), _quote(user[:_LONGEST_USER]))
-    age = b"\t%d" % age_s if age_s else b""
-    return b"\t".join((*fields, _quote(service[:_LONGEST_SERVICE]))) + age + b"\n"
+    when = b""
+    if moment is not None:
+        when = b"\t%d\t%s\t%d\t%d" % (age_s, *moment)
+    elif age_s:
+        when = b"\t%d" % age_s
+    return b"\t".join((*fields, _quote(service[:_LONGEST_SERVICE]))) + when + b"\n"
 
 
 def parse_request(line: bytes) -> tuple[str, bytes, bytes]:
@@ -63,18 +97,30 @@ def parse_request(line: bytes) -> tuple[str, bytes, bytes]:
     return fields[1].decode("ascii"), _unquote(fields[2]), _unquote(fields[3])
 
 
-def parse_aged_request(line: bytes) -> tuple[str, bytes, bytes, int]:
-    """Return (address, user, service, age in seconds) of a request line with or without an age.
+def parse_timed_request(
+    line: bytes,
+) -> tuple[str, bytes, bytes, int, tuple[bytes, int, int] | None]:
+    """Return (address, user, service, age in seconds, moment of that age) of a request line.
 
-    Raise ValueError as parse_request() does.
+    The moment is that of read_clocks() of the sender, None where the line names none. Raise
+    ValueError as parse_request() does.
     """
-    head, _, age = line.rpartition(b"\t")
-    if head.count(b"\t") != _REQUEST_FIELDS - 1:
-        return (*parse_request(line), 0)
+    fields = line.split(b"\t", _REQUEST_FIELDS)
+    if len(fields) <= _REQUEST_FIELDS or not line.endswith(b"\n"):
+        return (*parse_request(line), 0, None)
+    request = parse_request(b"\t".join(fields[:_REQUEST_FIELDS]) + b"\n")
+    age, *clocks = fields[_REQUEST_FIELDS][:-1].split(b"\t")
     # isdigit() of bytes is ASCII alone.
-    if not age.endswith(b"\n") or not age[:-1].isdigit() or len(age) > _LONGEST_AGE + 1:
+    if not age.isdigit() or len(age) > _LONGEST_AGE:
         raise ValueError(f"no age in seconds: {age[:60]!r}")
-    return (*parse_request(head + b"\n"), int(age))
+    if not clocks:
+        return (*request, int(age), None)
+    clock, *times = clocks
+    sound = all(one.isdigit() and len(one) <= _LONGEST_CLOCK for one in (clock or b"0", *times))
+    if len(times) != 2 or not sound:  # noqa: PLR2004 - boot-ns and wall-ns
+        raise ValueError(f"no moment: {fields[_REQUEST_FIELDS][:60]!r}")
+    boot_ns, wall_ns = map(int, times)
+    return (*request, int(age), (clock, boot_ns, wall_ns))
 
 
 def format_answer(word: str, text: str = "") -> bytes:

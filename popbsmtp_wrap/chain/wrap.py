@@ -3,11 +3,12 @@
     popbsmtp-wrap [--config FILE] [--socket PATH] [--wait SECONDS] [--service NAME] [--]
                   PROGRAM [ARG...]
 
-Reads IP, else TCPREMOTEIP, and USER; writes nothing to stdout, which is the client's socket;
-execs PROGRAM with its arguments and the environment unchanged whatever else happens, within
---wait seconds (default: wrapper.wait of the configuration, 2 s). Exit status: PROGRAM's; 111 when
-PROGRAM cannot be executed; 64 (EX_USAGE) without PROGRAM. The login goes to the recorder's socket
-when one listens there, otherwise to a process beside this one (beside.py).
+Reads IP and LOCAL_IP, else TCPREMOTEIP and TCPLOCALIP, and USER; a login with MASTER_USER or with
+AUTH_MECH=ANONYMOUS is not recorded. Writes nothing to stdout, which is the client's socket; execs
+PROGRAM with its arguments and the environment unchanged whatever else happens, within --wait
+seconds (default: wrapper.wait of the configuration, 2 s). Exit status: PROGRAM's; 111 when PROGRAM
+cannot be executed; 64 (EX_USAGE) without PROGRAM. The login goes to the recorder's socket when one
+listens there, otherwise to a process beside this one (beside.py).
 """
 
 # posix and _socket, not os and socket: saves 1 and 6 of 12 ms per login (bench/startup.py).
@@ -18,7 +19,7 @@ import sys
 from time import monotonic
 
 from popbsmtp_wrap.address import canonical_address, never_counts
-from popbsmtp_wrap.wire import LONGEST_LINE, format_request, parse_answer
+from popbsmtp_wrap.wire import LONGEST_LINE, format_request, parse_answer, read_clocks
 
 TYPE_CHECKING = False  # as typing's, without its price
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def parse(arguments: "Sequence[str]") -> tuple[dict[str, str], list[str]]:
 def record(options: dict[str, str], program: str, started: float) -> None:
     """Have the login recorded by the recorder or directly; say what went wrong."""
     environment = posix.environ
-    text = environment.get(b"IP") or environment.get(b"TCPREMOTEIP")
+    text, local = environment.get(b"IP"), environment.get(b"LOCAL_IP")
+    if not text:
+        text, local = environment.get(b"TCPREMOTEIP"), environment.get(b"TCPLOCALIP")
     if not text or environment.get(b"MASTER_USER"):
         return
     try:
@@ -86,11 +89,15 @@ def record(options: dict[str, str], program: str, started: float) -> None:
     except ValueError as error:
         say(f"not recorded: {error}")
         return
-    if never_counts(address):
+    if never_counts(address) or is_same_address(address, local):
+        return
+    if environment.get(b"AUTH_MECH", b"").upper() == b"ANONYMOUS":
+        say(f"{address} not recorded: an anonymous login proves nothing")
         return
     name = program.rpartition("/")[2]
     service = options.get("--service") or (name if name in ("imap", "pop3") else "")
-    request = format_request(address, environment.get(b"USER", b""), _exact(service))
+    user = environment.get(b"USER", b"")
+    request = format_request(address, user, _exact(service), moment=read_clocks())
     deadline = Deadline(started, options.get("--wait"))
     trouble = ask_recorder(request, options.get("--socket"), deadline)
     if trouble is None:
@@ -104,6 +111,14 @@ def record(options: dict[str, str], program: str, started: float) -> None:
         say(f"{address} not recorded: {reason}" + (f" ({trouble})" if trouble else ""))
     elif trouble:
         say(f"{address} recorded without the recorder: {trouble}")
+
+
+def is_same_address(address: str, local: bytes | None) -> bool:
+    """Tell whether the client has the address of the server that it is connected to."""
+    try:
+        return canonical_address((local or b"")[:100].decode("ascii")) == address
+    except ValueError:
+        return False
 
 
 class Deadline:
@@ -172,7 +187,7 @@ def ask_new_process(request: bytes, config: str, deadline: Deadline) -> tuple[st
     from popbsmtp_wrap.chain import beside  # here, as a recorder makes it needless
 
     try:
-        peer = beside.start(_exact(config))
+        peer = beside.start(_exact(config), f"{deadline.wait_s:g}" if deadline.fixed else "")
     except OSError as error:
         return "NO", f"no recording process: {error}"
     try:

@@ -1,6 +1,7 @@
 """One connection to the recorder: a request, its answer, the end."""
 
 import asyncio
+import select
 import socket
 import time
 from typing import Final, Protocol
@@ -50,8 +51,12 @@ class Door(Protocol):
 class Connection:
     """One peer: first its request, then our answer, then the end."""
 
-    def __init__(self, house: House, peer: socket.socket, uid: int, door: Door) -> None:
+    def __init__(
+        self, house: House, peer: socket.socket, uid: int, door: Door, queued_s: float = 0.0
+    ) -> None:
+        """*queued_s* is how long *peer* may have waited in the listen queue."""
         self.uid = uid
+        self.queued_s = queued_s
         self.door = door
         self.began = time.monotonic()
         self.asked = False
@@ -67,6 +72,16 @@ class Connection:
     def is_open(self) -> bool:
         """Tell whether anybody can still hear an answer."""
         return self._peer.fileno() >= 0
+
+    @property
+    def has_hung_up(self) -> bool:
+        """Tell whether the peer has closed its end: nobody waits for the answer any more."""
+        if not self.is_open:
+            return True
+        poll = select.poll()
+        # POLLHUP is reported whatever is asked for. A peer that only ended its sending still waits.
+        poll.register(self._descriptor, 0)
+        return bool(poll.poll(0))
 
     @property
     def unasked(self) -> int:

@@ -2,10 +2,14 @@
 
 At most *capacity* are open. Beyond that the user who has most of those that have not asked yet
 loses the oldest one; when all have asked, the next wait in the kernel's queue.
+
+How long a peer may have waited there is known from when its queue was last seen empty: twice a
+second while all goes well. After the process was stopped, or was not there yet, it may be longer.
 """
 
 import asyncio
 import contextlib
+import math
 import socket
 import struct
 import time
@@ -21,11 +25,18 @@ from popbsmtp_wrap.recorder.counts import Counts
 _CREDENTIALS: Final = struct.Struct("3i")
 # Who connects has its request ready; this is for a machine that swaps.
 SILENCE_S: Final = 5.0
+# How long the end waits for requests of peers that have connected. Dovecot tries for as long to
+# connect to the next recorder.
+_ASKING_S: Final = 1.0
 # Requests have to fit in, and whoever sends a long one may not keep others out.
 _MOST_RECEIVED: Final = 16 << 20
 # So many at a time, then the others get their turn.
 _ACCEPTS: Final = 64
 _NO_ROOM_PAUSE_S: Final = 0.1
+# How often the queues are looked at when nobody connects, and what a busy loop may add to that: so
+# long a wait counts as none, otherwise a login right after a revoke would seem to be before it.
+_LOOK_S: Final = 0.5
+_PROMPT_S: Final = 1.0
 
 
 class Connections:
@@ -44,6 +55,9 @@ class Connections:
         # Those that owe us something, oldest first, by user.
         self._owing: defaultdict[int, dict[Connection, None]] = defaultdict(dict)
         self._doors: dict[socket.socket, Door] = {}
+        # When the queue of a listener was last seen empty, on the monotonic clock.
+        self._empty: dict[socket.socket, float] = {}
+        self._look: asyncio.TimerHandle | None = None
         # Called when those who stood in the queue have had their turn.
         self.after_some: Callable[[], None] = lambda: None
         self._paused = False
@@ -53,27 +67,46 @@ class Connections:
         """Return how many are open."""
         return len(self._open)
 
-    def listen(self, listener: socket.socket, door: Door) -> None:
-        """Accept peers from *listener* for *door*."""
+    def listen(self, listener: socket.socket, door: Door, empty_at: float = -math.inf) -> None:
+        """Accept peers from *listener* for *door*; nobody waited there at *empty_at*."""
         listener.setblocking(False)
         self._doors[listener] = door
+        self._empty.setdefault(listener, empty_at)
         if not self._paused:
             asyncio.get_running_loop().add_reader(listener, self._accept_some, listener)
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_soon(self._look_at_queues)  # type: ignore[assignment]  # either can be cancelled
 
     def stop_listening(self, listener: socket.socket) -> None:
         """Accept no more peers from *listener*."""
         asyncio.get_running_loop().remove_reader(listener)
         self._doors.pop(listener, None)
+        self._empty.pop(listener, None)
 
     def accept_rest(self, listener: socket.socket) -> None:
         """Let nobody else connect to *listener*, and accept those who have."""
-        door = self._doors[listener]
+        door, empty_at = self._doors[listener], self._empty[listener]
         self.stop_listening(listener)
         # From now on the kernel refuses connections and still gives out those in the queue.
         listener.shutdown(socket.SHUT_RD)
-        with contextlib.suppress(OSError):
-            while self._has_room():
-                self._admit(listener.accept()[0], door)
+        while self._has_room():
+            try:
+                peer, _ = listener.accept()
+            except ConnectionError:
+                continue
+            except OSError:
+                break
+            self._admit(peer, door, empty_at)
+
+    def _look_at_queues(self) -> None:
+        """Accept peers that the loop has not seen yet, and know which queues are empty."""
+        for listener in list(self._doors):
+            if not self._paused:
+                self._accept_some(listener)
+        if self._doors:
+            self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_at_queues)
+        else:
+            self._look = None
 
     def _accept_some(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS):
@@ -82,16 +115,19 @@ class Connections:
                 return
             try:
                 peer, _ = listener.accept()
-            except (BlockingIOError, ConnectionError):
+            except BlockingIOError:
+                self._empty[listener] = time.monotonic()
+                break
+            except ConnectionError:
                 break
             except OSError as error:
                 self.log.event("accept_failed", error=error)
                 self._pause(_NO_ROOM_PAUSE_S)
                 return
-            self._admit(peer, self._doors[listener])
+            self._admit(peer, self._doors[listener], self._empty[listener])
         self.after_some()
 
-    def _admit(self, peer: socket.socket, door: Door) -> None:
+    def _admit(self, peer: socket.socket, door: Door, empty_at: float) -> None:
         peer.setblocking(False)
         _, uid, _ = _CREDENTIALS.unpack(
             peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -104,7 +140,8 @@ class Connections:
             peer.close()
             return
         self._make_room()
-        connection = Connection(self, peer, uid, door)
+        queued_s = time.monotonic() - empty_at
+        connection = Connection(self, peer, uid, door, queued_s if queued_s > _PROMPT_S else 0.0)
         self._open.add(connection)
         connection.start()
         if connection.is_open and not connection.asked:
@@ -184,9 +221,15 @@ class Connections:
         self._go_on()
 
     async def finish(self, patience_s: float) -> None:
-        """Wait until all have their answers, at most *patience_s* seconds, and close the rest."""
-        deadline = time.monotonic() + patience_s
-        while any(c.asked for c in self._open) and time.monotonic() < deadline:  # noqa: ASYNC110 - once
+        """Wait until all have their answers, at most *patience_s* seconds, and close the rest.
+
+        Peers that have just connected are about to ask: Dovecot connects and sends in two calls.
+        """
+        began = time.monotonic()
+        asking_until = began + min(patience_s, _ASKING_S)
+        while (now := time.monotonic()) < began + patience_s:
+            if not any(c.asked or now < asking_until for c in self._open):
+                break
             await asyncio.sleep(0.01)
         for connection in list(self._open):
             self.close(connection)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
+from popbsmtp_wrap.address import canonical_address
 from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.errors import PopbsmtpError
@@ -13,16 +14,30 @@ from popbsmtp_wrap.recorder import control
 from popbsmtp_wrap.recorder.connection import Connection
 from popbsmtp_wrap.recorder.pending_login import Answer
 from popbsmtp_wrap.sources import postlogin
-from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_aged_request
+from popbsmtp_wrap.spool.stamp import Stamp, age_s
+from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_timed_request, read_clocks
 
 WRAPPER: Final = "wrapper"
+# What a wrapper and a recorder on the same machine take for one login, unless the machine is very
+# busy. Such a login is one of now: rounded up to a second it would lie before a revoke it follows.
+_PROMPT_S: Final = 0.2
+# How long Dovecot waits for a reply by default (login-server.h); a wrapper waits less. Who has a
+# request without a time, and still waits, has not waited longer.
+_LONGEST_WAIT_S: Final = 60.0
 
 
 class Recording(Protocol):
     """Where a door takes its logins."""
 
+    @property
+    def grace_s(self) -> int:
+        """How long a login counts."""
+
     def login(self, source: str, login: Login, answer: Answer) -> None:
         """Queue *login* unless its address never counts; call *answer* exactly once."""
+
+    def not_recorded(self, source: str, kind: str, reason: str) -> None:
+        """Count and log a request that is no login; *kind* is a key of the outcomes."""
 
     def control(self, word: str, arguments: list[str]) -> Coroutine[Any, Any, str]:
         """Do what an administrator asks and return the answer's text. Raise PopbsmtpError."""
@@ -47,7 +62,16 @@ class WrapperDoor:
         if control.is_control(request):
             self._administer(connection, *control.parse(request))
             return
-        login = make_login(*parse_aged_request(request))
+        address, user, service, age_s, moment = parse_timed_request(request)
+        if moment is not None:
+            queued_s = _age_now_s(moment)
+        elif connection.has_hung_up:
+            self._recording.not_recorded(WRAPPER, *_HUNG_UP)
+            connection.send(self.refusal(_HUNG_UP[1]))
+            return
+        else:
+            queued_s = _queued_s(connection, self._recording)
+        login = make_login(address, user, service, age_s + queued_s)
 
         def answer(trouble: str | None) -> None:
             connection.send(format_answer("NO", trouble) if trouble else b"OK\n")
@@ -62,6 +86,12 @@ class WrapperDoor:
         # Those who may record logins may not see or undo what others do.
         if word != "renew" and connection.uid not in (0, os.geteuid()):
             raise ValueError(f"user {connection.uid} is not root or the recorder's user")
+        if connection.has_hung_up:
+            # It was told that nobody answered. Logins may have come since, and those in the spool
+            # are not its to remove; to write the next ones is right in any case.
+            if word in ("status", "renew"):
+                return
+            word = "revoked"
 
         async def administer() -> None:
             try:
@@ -75,6 +105,30 @@ class WrapperDoor:
                 connection.send(f"OK\t{text}\n".encode("ascii"))
 
         self._supervisor.start_task("control", administer())
+
+
+# As Recording.not_recorded() takes it.
+_HUNG_UP: Final = ("hung up", "its sender has hung up, and nothing says when the login was")
+
+
+def _queued_s(connection: Connection, recording: Recording) -> float:
+    """Return how long a request without a time, whose sender still waits, may have waited.
+
+    Less than grace: the mailbox opens now, and its owner may relay.
+    """
+    return min(connection.queued_s, _LONGEST_WAIT_S, recording.grace_s / 2)
+
+
+def _age_now_s(moment: tuple[bytes, int, int]) -> float:
+    """Return how many seconds ago *moment* of a request was. Raise ValueError for the future."""
+    passed_s = age_s(_stamp(*moment), _stamp(*read_clocks()))
+    if passed_s is None:
+        raise ValueError("a login in the future, by the clock of its sender")
+    return passed_s if passed_s > _PROMPT_S else 0.0
+
+
+def _stamp(clock: bytes, boot_ns: int, wall_ns: int) -> Stamp:
+    return Stamp(clock.decode("ascii"), boot_ns, wall_ns)
 
 
 class _Late:
@@ -126,10 +180,15 @@ class PostLoginDoor:
         if asked.master:
             connection.send(asked.reply)
             return
+        queued_s = _queued_s(connection, self._recording)
         try:
-            login = make_login(asked.remote, asked.user, self.service)
+            login = make_login(asked.remote, asked.user, self.service, queued_s)
         except ValueError as error:
             self._log.event("not_recorded", socket=self.name, error=error)
+            connection.send(asked.reply)
+            return
+        if trouble := _no_login(connection, asked, login.address):
+            self._recording.not_recorded(self.name, *trouble)
             connection.send(asked.reply)
             return
         late = _Late(connection, asked.reply, self._reply_timeout_s())
@@ -138,3 +197,24 @@ class PostLoginDoor:
     def refusal(self, reason: str) -> bytes:
         """Return nothing: there is no such answer in this protocol."""
         return b""
+
+
+def _no_login(
+    connection: Connection, asked: postlogin.Request, address: str
+) -> tuple[str, str] | None:
+    """Return why *asked* proves nothing about *address*, as Recording.not_recorded() takes it."""
+    if connection.has_hung_up:
+        return _HUNG_UP
+    if asked.anonymous:
+        return "anonymous", f"{address}: an anonymous login proves nothing"
+    if _is_own(address, asked.local):
+        return "ignored", f"{address} is the address of this server"
+    return None
+
+
+def _is_own(address: str, local: str) -> bool:
+    """Tell whether canonical *address* is *local*, the server's end of the same connection."""
+    try:
+        return canonical_address(local) == address
+    except ValueError:
+        return False

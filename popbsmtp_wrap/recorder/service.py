@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import pwd
 import resource
 import signal
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -46,6 +48,7 @@ _STOPPING_S: Final = 8.0
 _POSTCONF_S: Final = 10.0
 # An administrator waits for the status, and the answer of a database is a part of it.
 _LOOK_S: Final = 1.0
+_STARTED: Final = time.monotonic()
 _ONLY_AT_START: Final = ("spool", "log", "user", "socket_mode", "socket_owner", "socket_group")
 
 
@@ -131,14 +134,27 @@ class Service:
         """Return the settings in force."""
         return self._settings
 
+    @property
+    def grace_s(self) -> int:
+        """How long a login counts."""
+        return self._settings.grace
+
     def login(self, source: str, login: Login, answer: Answer) -> None:
         """Queue *login* unless its address never counts; call *answer* exactly once."""
         self._counts.login(source, time.monotonic())
         if why_ignored(login.address, self._networks):
             self._counts.outcomes["ignored"] += 1
             answer(None)
+        elif login.age_s > self._settings.grace:
+            self.not_recorded(source, "too old", f"{login.address} logged in {login.age_s} s ago")
+            answer(None)
         else:
             self._queue.submit(login, answer)
+
+    def not_recorded(self, source: str, kind: str, reason: str) -> None:
+        """Count and log a request that is no login; *kind* is a key of the outcomes."""
+        self._counts.outcomes[kind] += 1
+        self._log.event("not_recorded", socket=source, error=reason)
 
     async def control(self, word: str, arguments: list[str]) -> str:
         """Do what an administrator asks and return the answer's text. Raise PopbsmtpError."""
@@ -197,7 +213,7 @@ class Service:
         services = {place.path: place.service for place in recorder.postlogin}
         for path, door in list(self._doors.items()):
             if path not in recorder.sockets:
-                self._connections.stop_listening(sockets[path])
+                self._stop_listening(path, sockets[path])
                 self._listeners.remove(path)
             elif door.service == services.get(path, ""):
                 continue
@@ -211,9 +227,18 @@ class Service:
                 )
             else:
                 self._doors[path] = WrapperDoor(self, self._supervisor)
-            self._connections.listen(sockets[path], self._doors[path])
+            # Nobody can have waited at a socket of ours since before there was this process.
+            empty_at = _STARTED if self._listeners.is_ours(path) else -math.inf
+            self._connections.listen(sockets[path], self._doors[path], empty_at)
         for path in set(sockets) - set(recorder.sockets):
             self._log.event("unused_socket", path=path)
+
+    def _stop_listening(self, path: str, listener: socket.socket) -> None:
+        """Leave a socket that was passed to the next recorder, and serve who waits at ours."""
+        if self._listeners.is_ours(path):
+            self._connections.accept_rest(listener)
+        else:
+            self._connections.stop_listening(listener)
 
     async def _reloading(self) -> None:
         while True:
@@ -245,11 +270,7 @@ class Service:
     async def _end(self) -> None:
         """Answer whoever has asked; what is not in the table then is in the spool."""
         for path in self._doors:
-            listener = self._listeners.open[path]
-            if self._listeners.is_ours(path):
-                self._connections.accept_rest(listener)
-            else:
-                self._connections.stop_listening(listener)
+            self._stop_listening(path, self._listeners.open[path])
         await self._connections.finish(_STOPPING_S / 2)
         await self._queue.close(_STOPPING_S / 2)
         await self._supervisor.cancel()

@@ -27,8 +27,13 @@ _LINES = 2
 _FIELDS = 3
 # As version_string_verify() has it (master-service.c): the same major version, any minor one.
 _VERSION = re.compile(rb"VERSION\tscript-login\t1\t[0-9]+")
-# script-login turns names into upper case, so case does not matter there either.
+# script-login turns names into upper case, so case does not matter there either. Dovecot's auth
+# process names the mechanism, and adds "anonymous" where a client logged in as
+# auth_anonymous_username by whatever mechanism (seen with 2.3.19).
 _MASTER_USER = re.compile(rb"\tmaster_user=[^\t\n]", re.IGNORECASE)
+_ANONYMOUS = re.compile(
+    rb"\t(?:auth_mech=anonymous|anonymous(?:=[^\t\n]*)?)(?=[\t\n]|$)", re.IGNORECASE
+)
 _ESCAPED = re.compile(rb"\001(.?)", re.DOTALL)
 _MEANING = {b"0": b"\0", b"1": b"\001", b"t": b"\t", b"r": b"\r", b"n": b"\n"}
 
@@ -37,8 +42,9 @@ _MEANING = {b"0": b"\0", b"1": b"\001", b"t": b"\t", b"r": b"\r", b"n": b"\n"}
 class Request:
     """A login that waits for *reply*.
 
-    *remote* is what stands for the client's address: the caller has to parse it. *master* tells
-    that an administrator has logged in as the user. *reply* gives Dovecot back what it sent: a
+    *remote* and *local* stand for the addresses of client and server: the caller has to parse them.
+    *master* tells that an administrator has logged in as the user, *anonymous* that nobody has
+    proved to be anybody. *reply* gives Dovecot back what it sent: a
     mail process that gets less forgets the user's home, uid and quota.
     """
 
@@ -46,6 +52,8 @@ class Request:
     user: bytes
     master: bool
     reply: bytes
+    anonymous: bool = False
+    local: str = ""
 
 
 def is_complete(received: bytes) -> bool:
@@ -71,7 +79,7 @@ def parse(received: bytes) -> Request:
     fields = line.split(b"\t", _FIELDS - 1)
     if len(fields) < _FIELDS:
         raise ValueError(f"fewer than {_FIELDS} fields: {line[:60]!r}")
-    _, remote, echoed = fields
+    local, remote, echoed = fields
     user = _unescape(echoed.partition(b"\t")[0])
     if not user:
         raise ValueError(f"no user name: {line[:60]!r}")
@@ -80,6 +88,8 @@ def parse(received: bytes) -> Request:
         user,
         _MASTER_USER.search(echoed) is not None,
         echoed + b"\n",
+        _ANONYMOUS.search(echoed) is not None,
+        local.decode("ascii", "backslashreplace"),
     )
 
 

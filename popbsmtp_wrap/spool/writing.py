@@ -22,13 +22,13 @@ _MAP = 4096
 _MEASURE_S = 1.0
 
 
-def put(path: str, size: int, login: Login, stamp: Stamp) -> None:
-    """Return when *login* is safe in a file of its own in the directory *path*; see put_all()."""
-    put_all(path, size, [(login, stamp)])
+def put(path: str, size: int, login: Login, stamp: Stamp) -> str:
+    """Return the file of its own in the directory *path* that *login* is safe in; see put_all()."""
+    return put_all(path, size, [(login, stamp)])
 
 
-def put_all(path: str, size: int, logins: Sequence[tuple[Login, Stamp]]) -> None:
-    """Return when *logins* are safe in a file of their own in the directory *path*.
+def put_all(path: str, size: int, logins: Sequence[tuple[Login, Stamp]]) -> str:
+    """Return the file of their own in the directory *path* that *logins* are safe in.
 
     For processes that hold no lock, of any user who may write there. The bound of *size* bytes
     may be passed by as many files as processes put at the same moment. Raise SpoolError when they
@@ -45,21 +45,27 @@ def put_all(path: str, size: int, logins: Sequence[tuple[Login, Stamp]]) -> None
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            _publish(path, temporary)
+            published = _publish(path, temporary)
         finally:
             os.unlink(temporary)
         fsync_directory(path)
     except OSError as error:
         raise trouble(path, error) from None
+    return published
 
 
-def _publish(path: str, temporary: str) -> None:
-    """Give the file the name of a segment. link(2), as rename(2) would replace another's."""
+def _publish(path: str, temporary: str) -> str:
+    """Give the file the name of a segment, and return it.
+
+    link(2), as rename(2) would replace another's.
+    """
     for moment_ns in itertools.count(time.time_ns()):
         name = f"{moment_ns:020d}-{os.getpid()}.spool"
         with contextlib.suppress(FileExistsError):
-            os.link(temporary, os.path.join(path, name))
-            return
+            full = os.path.join(path, name)
+            os.link(temporary, full)
+            return full
+    raise AssertionError  # count() has no end
 
 
 class Appender:

@@ -14,7 +14,7 @@ from popbsmtp_wrap.spool.stamp import Stamp
 from popbsmtp_wrap.spool.writing import put
 from popbsmtp_wrap.watch.log import Log
 from popbsmtp_wrap.watch.sighting import Sighting
-from popbsmtp_wrap.wire import LONGEST_LINE, format_request, parse_answer
+from popbsmtp_wrap.wire import LONGEST_LINE, format_request, parse_answer, read_clocks
 
 # The recorder commits up to 512 at once; so many fit well into its queue beside other logins.
 _AT_ONCE: Final = 64
@@ -105,7 +105,10 @@ class Delivery:
         # Nobody else tries meanwhile, if this is the one that tries.
         self._next_try = time.monotonic() + self._pause_s
         user, service = (text.encode("utf-8") for text in (login.user or "", login.service or ""))
-        return await self._exchange(format_request(login.address, user, service, login.age_s))
+        # With the moment of that age: the recorder may read it late.
+        return await self._exchange(
+            format_request(login.address, user, service, login.age_s, read_clocks())
+        )
 
     async def _exchange(self, request: bytes) -> str | None:
         """Return None when the recorder has done what *request* asks, else why not."""

@@ -19,7 +19,8 @@ _INSTALLED = ("/run/popbsmtp", "/var/lib/popbsmtp", "/var/spool/popbsmtp")
 # They share nothing with the rest of their file, and wait for most of their time.
 _APART = (
     "test_a_database_that_is_down_stops_relaying_only_and_comes_back",
-    "test_login_of_a_process_that_hangs_beyond_all_time_outs_is_spooled",
+    "test_spool_that_comes_while_a_process_hangs_gets_its_login",
+    "test_crowd_",
     "test_nothing_is_left_after_a_minute",
     "test_guide_",
 )
@@ -33,7 +34,7 @@ _outside: int | None = None
 def leave_the_hosts_network() -> None:
     """Give the calling thread, and what it starts, a network with a loopback device alone.
 
-    Ports, abstract unix sockets and what is counted by these (recorder/direct.py, MOST_TRYING) are
+    Ports, abstract unix sockets and what is counted by these (chain/beside.py, MOST_TRYING) are
     its own, so no process takes what another one is about to use. Raise OSError without the right
     to do so.
     """

@@ -85,7 +85,9 @@ class World:
 
     def write_config(self, path: Path, hosts: list[str] | None = None) -> Path:
         """Write a configuration, readable for the wrapper, which Dovecot's user runs."""
-        text = f'[database]\nurl = "{self.url()}"\n\n[postfix]\n{self.account}'
+        # The row is there when the mailbox opens, if the machine is given the time for it.
+        text = f'[database]\nurl = "{self.url()}"\n\n[wrapper]\nwait = "30s"\n\n'
+        text += f"[postfix]\n{self.account}"
         if hosts:
             text += f"hosts = {hosts!r}\n".replace("'", '"')
         return write(path, text, mode=0o640, owner="root:dovecot")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import threading
 import time
 
@@ -10,7 +11,7 @@ from relay_world import shared_world
 
 from tests.harness.directories import public_directory
 from tests.harness.dovecot import Dovecot
-from tests.harness.mail_clients import imap_login, pop3_login
+from tests.harness.mail_clients import ImapSession, imap_login, pop3_login
 from tests.harness.process import wait_until
 from tests.harness.smtp_client import smtp_rcpt
 from tests.servers.recorder_place import Recorder
@@ -19,8 +20,11 @@ from tests.servers.wrap_fixtures import launcher, recording_processes
 USERS = {
     "alice": "secret",
     "bob@example.com": "secret myfield=a=b quota_rule=*:bytes=1M",
+    "guest": "secret",
 }
 MASTER = """
+auth_mechanisms = plain anonymous
+auth_anonymous_username = guest
 auth_master_user_separator = *
 passdb {{
   driver = passwd-file
@@ -35,6 +39,7 @@ class Site:
     """A recorder, and a Dovecot that hands it each login."""
 
     def __init__(self, mode):
+        self.mode = mode
         # The wrapper runs as Dovecot's user and needs the configuration for its fallback.
         self.recorder = Recorder(becomes="dovecot", recorder='socket_mode = "0600"')
         self.recorder.start()
@@ -98,6 +103,65 @@ def test_loopback_and_master_users_are_not_recorded(site, service):
     assert site.recorder.rows() == {}
 
 
+def anonymous_login(dovecot, service, address):
+    """Return the last reply to SASL's ANONYMOUS (RFC 4505) and to a look at the mailbox."""
+    port = dovecot.imap_port if service == "imap" else dovecot.pop3_port
+    with socket.create_connection(("127.0.0.1", port), 30) as peer:
+        lines = peer.makefile("rwb")
+        lines.readline()
+        if service == "imap":
+            claim = f'("x-originating-ip" "{address}" "x-connected-ip" "127.0.0.1")'
+            commands = [f"ID {claim}", "AUTHENTICATE ANONYMOUS Z3Vlc3Q=", "SELECT INBOX"]
+        else:
+            claim = f"ADDR={address} PORT=40000"
+            commands = [f"XCLIENT {claim}", "AUTH ANONYMOUS Z3Vlc3Q=", "STAT"]
+        replies = []
+        for command in commands:
+            tag = "a " if service == "imap" else ""
+            lines.write(f"{tag}{command}\r\n".encode())
+            lines.flush()
+            while (reply := lines.readline()).startswith(b"*"):
+                pass
+            replies.append(reply.decode())
+        return replies
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_anonymous_login_opens_its_mailbox_and_no_relay(site, service):
+    said = len(site.dovecot.log_text())
+    _, login, look = anonymous_login(site.dovecot, service, "198.51.100.7")
+    success = "a OK" if service == "imap" else "+OK"
+    assert login.startswith(success)
+    assert look.startswith(success)
+    assert site.recorder.rows() == {}
+    why = "anonymous login proves nothing"
+    if site.mode == "wrapper":
+        wait_until(lambda: why in site.dovecot.log_text()[said:], 10, "the wrapper's line")
+    else:
+        assert why in site.recorder.events("not_recorded")[-1]["error"]
+        assert site.recorder.status()["outcomes"]["anonymous"] > 0
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_password_of_the_anonymous_user_counts_for_the_wrapper_alone(site, service):
+    """Dovecot marks this login too, in a field that script-login does not pass to the wrapper."""
+    site.login(service, "guest", "198.51.100.7").logout()
+    recorded = {"198.51.100.7": "guest"} if site.mode == "wrapper" else {}
+    assert site.recorder.rows() == recorded
+
+
+def test_client_with_the_servers_own_address_is_not_recorded(site):
+    """As behind a proxy in the same container, or webmail that connects to the public address."""
+    for address, own in (("198.51.100.7", "198.51.100.7"), ("2001:DB8::7", "2001:db8:0::7")):
+        session = ImapSession("127.0.0.1", site.dovecot.imap_port, 30)
+        answer = session.command(f'ID ("x-originating-ip" "{address}" "x-connected-ip" "{own}")')
+        assert answer.startswith("OK")
+        session.login("alice", "secret")
+        session.select_inbox()
+        session.logout()
+    assert site.recorder.rows() == {}
+
+
 def test_no_process_records_beside_the_recorder(site):
     before = site.recorder.status()["outcomes"]["committed"]
     for number in range(1, 11):
@@ -152,6 +216,19 @@ def descriptors(pid):
 
 
 def test_a_recorder_that_restarts_within_a_second_costs_no_login(site):
+    """Dovecot tries for a second to connect; a machine that is busy may take longer to restart."""
+    said = len(site.dovecot.log_text())
+    away_s, failed = restart_under_load(site)
+    if away_s < 0.9 or site.mode == "wrapper":
+        assert failed == []
+    # What failed were logins that nobody listened to for a second, one after the other. A request
+    # that was taken and not answered would be a denied access.
+    assert len(failed) <= len(SERVICES) * (1 + away_s)
+    assert "denied access" not in site.dovecot.log_text()[said:]
+
+
+def restart_under_load(site):
+    """Return how long nobody listened, and why mailboxes stayed closed."""
     ended = threading.Event()
     failed = []
     opened = []
@@ -172,16 +249,18 @@ def test_a_recorder_that_restarts_within_a_second_costs_no_login(site):
     for thread in threads:
         thread.start()
     try:
-        time.sleep(0.5)
+        wait_until(lambda: len(opened) > 5, 60, "mailboxes")
+        stopped_at = time.monotonic()
         site.recorder.stop()
         site.recorder.start()
-        time.sleep(0.5)
+        away_s = time.monotonic() - stopped_at
+        before = len(opened)
+        wait_until(lambda: len(opened) > before + 5, 60, "mailboxes after the restart")
     finally:
         ended.set()
         for thread in threads:
             thread.join()
-    assert failed == []
-    assert len(opened) > 10
+    return away_s, failed
 
 
 @pytest.mark.parametrize("kind", ["pgsql", "mysql", "sqlite"])

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,58 @@ def connects(path):
         except OSError:
             return False
     return True
+
+
+def test_peers_that_connect_before_the_end_and_ask_after_it_are_answered():
+    """Dovecot connects and sends in two calls; the end waits for a second."""
+    for _ in range(10):
+        with Recorder() as recorder:
+            late = [
+                recorder.connect(path) for path in (recorder.postlogin["imap"], recorder.socket)
+            ]
+            silent = recorder.connect()
+            wait_until(lambda: recorder.status()["connections"] == 4, PATIENCE_S, "three peers")
+            ended_at = time.monotonic()
+            recorder.send_signal(signal.SIGTERM)
+            wait_until(lambda: refused(recorder.socket), PATIENCE_S, "the end of listening")
+            with contextlib.suppress(BrokenPipeError):
+                late[0].sendall(dovecot_request("198.51.100.7"))
+                late[1].sendall(format_request("198.51.100.8", b"alice", b"imap"))
+            in_time = time.monotonic() - ended_at < 0.8
+            found = answers(late)
+            recorder.wait_for_end()
+            assert recorder.exit_status == 0
+            with silent:
+                assert read_all(silent) == b""
+            if in_time:
+                assert found == [b"alice\thome=/home/alice\n", b"OK\n"]
+                assert recorder.rows().keys() == {"198.51.100.7", "198.51.100.8"}
+                return
+    pytest.fail("this machine takes more than 0.8 s for a few system calls, ten times")
+
+
+def refused(path):
+    with socket.socket(socket.AF_UNIX) as peer:
+        try:
+            peer.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+    return False
+
+
+def test_peers_in_the_queue_of_a_socket_that_a_reload_closes_are_answered(recorder):
+    recorder.pause()
+    peers = []
+    for number in range(20):
+        peers.append(recorder.connect(recorder.postlogin["pop3"]))
+        peers[-1].sendall(dovecot_request(f"198.51.100.{number}"))
+    del recorder.postlogin["pop3"]
+    recorder.configure()
+    recorder.send_signal(signal.SIGHUP)
+    recorder.resume()
+    assert answers(peers) == [b"alice\thome=/home/alice\n"] * 20
+    wait_until(lambda: recorder.events("reloaded"), PATIENCE_S, "the reload")
+    assert len(recorder.rows()) == 20
 
 
 def test_end_leaves_no_socket_of_the_wrapper(recorder):

@@ -72,6 +72,15 @@ def test_text_that_is_no_address_is_refused_with_one_line(place, text):
         ({"REMOTE_IP": "203.0.113.1", "LOCAL_IP": "203.0.113.2"}, []),
         ({"IP": "198.51.100.7", "MASTER_USER": "root1"}, []),
         ({"IP": "198.51.100.7", "MASTER_USER": ""}, ["198.51.100.7"]),
+        ({"IP": "198.51.100.7", "LOCAL_IP": "198.51.100.7"}, []),
+        ({"IP": "2001:DB8::7", "LOCAL_IP": "2001:db8:0::7"}, []),
+        ({"IP": "::ffff:198.51.100.7", "LOCAL_IP": "198.51.100.7"}, []),
+        ({"IP": "198.51.100.7", "LOCAL_IP": "198.51.100.8"}, ["198.51.100.7"]),
+        ({"IP": "198.51.100.7", "LOCAL_IP": ""}, ["198.51.100.7"]),
+        ({"IP": "198.51.100.7", "LOCAL_IP": "\xff" * 200}, ["198.51.100.7"]),
+        ({"TCPREMOTEIP": "203.0.113.1", "TCPLOCALIP": "203.0.113.1"}, []),
+        # Of another connection.
+        ({"TCPREMOTEIP": "203.0.113.1", "LOCAL_IP": "203.0.113.1"}, ["203.0.113.1"]),
     ],
 )
 def test_address_is_that_of_ip_else_of_tcpremoteip_and_never_an_administrators(
@@ -79,6 +88,19 @@ def test_address_is_that_of_ip_else_of_tcpremoteip_and_never_an_administrators(
 ):
     assert login(place, environment) == []
     assert [address for address, *_ in place.rows()] == rows
+
+
+@pytest.mark.parametrize("mechanism", ["ANONYMOUS", "anonymous", "Anonymous"])
+def test_anonymous_login_is_not_recorded_and_said(place, mechanism):
+    (line,) = login(place, {"IP": "198.51.100.7", "AUTH_MECH": mechanism})
+    assert line.endswith("198.51.100.7 not recorded: an anonymous login proves nothing")
+    assert place.rows() == []
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "", "ANONYMOUS-PLUS"])
+def test_login_by_another_mechanism_is_recorded(place, mechanism):
+    assert login(place, {"IP": "198.51.100.7", "AUTH_MECH": mechanism}) == []
+    assert len(place.rows()) == 1
 
 
 def test_service_is_the_programs_name_where_that_is_imap_or_pop3(place, tmp_path):

@@ -1,6 +1,7 @@
 """A recorder that is absent, hangs or talks nonsense costs no login."""
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from popbsmtp_wrap.wire import parse_timed_request, read_clocks
 from tests.harness.directories import public_directory
 from tests.harness.faults import HangingUnixSocket, RefusingUnixSocket
 from tests.harness.process import wait_until
@@ -104,11 +106,16 @@ def test_login_is_recorded_directly_when_the_recorder_talks_nonsense(place, path
 
 @pytest.mark.parametrize("answer", [b"OK\n", b"WAIT\t9\nOK\n"])
 def test_recorder_that_answers_gets_the_login_alone(place, path, answer):
-    recorder = Recorder(path / "login.sock", saying(answer))
+    recorder, before = Recorder(path / "login.sock", saying(answer)), read_clocks()
     command = place.command("--socket", str(path / "login.sock"), *GREETING)
     assert session(command, LOGIN).lines == []
     recorder.close()
-    assert recorder.requests == [b"popbsmtp/1\t198.51.100.7\talice\t\n"]
+    (request,) = recorder.requests
+    *login, (clock, boot_ns, wall_ns) = parse_timed_request(request)
+    assert login == ["198.51.100.7", b"alice", b"", 0]
+    assert int(clock) == os.stat("/proc/self/ns/time").st_ino
+    assert before[1] <= boot_ns <= read_clocks()[1]
+    assert before[2] <= wall_ns <= read_clocks()[2]
     assert place.rows() == []
     assert recording_processes(place.config) == []
 

@@ -31,11 +31,14 @@ def test_login_is_parsed_and_its_reply_is_what_follows_the_second_tab():
         user=b"bob",
         master=False,
         reply=CAPTURED.partition(b"\t198.51.100.7\t")[2],
+        local="127.0.0.1",
     )
 
 
 def test_login_without_fields_is_a_login():
-    assert parse(request(b"bob")) == Request("198.51.100.7", b"bob", False, b"bob\n")
+    assert parse(request(b"bob")) == Request(
+        "198.51.100.7", b"bob", False, b"bob\n", local="192.0.2.1"
+    )
 
 
 @pytest.mark.parametrize("minor", [b"0", b"1", b"27"])
@@ -74,6 +77,31 @@ def test_what_is_no_address_costs_no_login(remote, read):
 )
 def test_only_the_field_master_user_with_a_value_tells_an_administrator(fields, master):
     assert parse(request(b"bob", *fields)).master == master
+
+
+@pytest.mark.parametrize(
+    ("fields", "anonymous"),
+    [
+        ([b"auth_mech=ANONYMOUS"], True),
+        ([b"uid=5000", b"Auth_Mech=anonymous", b"gid=5000"], True),
+        ([b"anonymous"], True),
+        ([b"anonymous", b"gid=5000"], True),
+        ([b"anonymous=y"], True),
+        ([b"auth_mech=PLAIN"], False),
+        ([b"auth_mech=ANONYMOUS-PLUS"], False),
+        ([b"auth_mech="], False),
+        ([b"not_anonymous=y"], False),
+        ([b"anonymously=y"], False),
+        ([b"note=anonymous"], False),
+        ([b"note=\1tauth_mech=ANONYMOUS"], False),
+    ],
+)
+def test_mechanism_or_mark_tells_an_anonymous_login(fields, anonymous):
+    assert parse(request(b"bob", *fields)).anonymous == anonymous
+
+
+def test_user_called_anonymous_is_somebody():
+    assert not parse(request(b"anonymous")).anonymous
 
 
 def test_user_called_like_the_field_is_no_administrator():

@@ -1,5 +1,8 @@
 """The line between wrapper and recorder."""
 
+import os
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +11,10 @@ from popbsmtp_wrap.wire import (
     LONGEST_LINE,
     format_answer,
     format_request,
-    parse_aged_request,
     parse_answer,
     parse_request,
+    parse_timed_request,
+    read_clocks,
 )
 
 
@@ -108,7 +112,38 @@ def test_answer_is_one_line_that_comes_back(word, text):
 @pytest.mark.parametrize("age_s", [0, 1, 1800, 999_999_999])
 def test_a_request_tells_how_old_its_login_is(age_s):
     line = format_request("198.51.100.7", b"alice", b"imap", age_s)
-    assert parse_aged_request(line) == ("198.51.100.7", b"alice", b"imap", age_s)
+    assert parse_timed_request(line) == ("198.51.100.7", b"alice", b"imap", age_s, None)
+
+
+MOMENT = (b"4026531834", 123_456_789_012, 1_795_700_000_123_456_789)
+
+
+@pytest.mark.parametrize("moment", [MOMENT, (b"", 0, 0)])
+@pytest.mark.parametrize("age_s", [0, 90])
+def test_a_request_tells_when_its_login_was(age_s, moment):
+    line = format_request("198.51.100.7", b"alice", b"imap", age_s, moment)
+    assert parse_timed_request(line) == ("198.51.100.7", b"alice", b"imap", age_s, moment)
+
+
+def test_a_request_with_a_moment_looks_as_documented():
+    assert format_request("198.51.100.7", b"a", b"", moment=MOMENT) == (
+        b"popbsmtp/1\t198.51.100.7\ta\t\t0\t4026531834\t123456789012\t1795700000123456789\n"
+    )
+
+
+def test_longest_request_with_a_moment_fits():
+    moment = (b"9" * 20, 10**20 - 1, 10**20 - 1)
+    line = format_request("f" * 45, b"\xff" * 1020, b"\0" * 80, 999_999_999, moment)
+    assert len(line) <= LONGEST_LINE
+    assert parse_timed_request(line)[-1] == moment
+
+
+def test_clocks_are_those_of_this_process():
+    before = time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
+    clock, *now = read_clocks()
+    after = time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns()
+    assert int(clock) == os.stat("/proc/self/ns/time").st_ino
+    assert all(b <= n <= a for b, n, a in zip(before, now, after, strict=True))
 
 
 def test_a_request_with_an_age_looks_as_documented():
@@ -121,11 +156,14 @@ def test_a_request_with_an_age_looks_as_documented():
     [
         *(b"\t\n", b"\t-1\n", b"\t+1\n", b"\t1.5\n", b"\t1_0\n", b"\t 1\n", b"\t1000000000\n"),
         *(b"\t1", b"\t1\t1\n", b"\t\xd9\xa3\n", b"\t1\n\n", b"\tmore\n"),
+        *(b"\t1\t7\t5\n", b"\t1\t7\t5\t5\t5\n", b"\t1\t7\t5\t\n", b"\t1\t7\t-5\t5\n"),
+        *(b"\t\t7\t5\t5\n", b"\t1\t7\t5\t5", b"\t1\tx\t5\t5\n", b"\t1\t7\t5\t5\xb2\n"),
+        b"\t1\t7\t5\t123456789012345678901\n",
     ],
 )
 def test_what_is_no_age_is_refused(end):
-    with pytest.raises(ValueError, match=r"no age|not a popbsmtp/1|no complete"):
-        parse_aged_request(b"popbsmtp/1\t198.51.100.7\ta\timap" + end)
+    with pytest.raises(ValueError, match=r"no age|no moment|not a popbsmtp/1|no complete"):
+        parse_timed_request(b"popbsmtp/1\t198.51.100.7\ta\timap" + end)
 
 
 def test_the_wrappers_own_requests_have_no_age():
