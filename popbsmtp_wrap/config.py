@@ -64,6 +64,7 @@ class Ignore:
         (), values.list_of(values.network, 'a list of networks such as ["192.0.2.0/24"]')
     )
     postfix_mynetworks: bool = _setting(default=True, parse=values.boolean)
+    own_addresses: bool = _setting(default=True, parse=values.boolean)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import StoreUnavailableError
-from popbsmtp_wrap.networks import why_ignored
+from popbsmtp_wrap.networks import IgnoredNetworks, why_ignored
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.worker import Worker
 from popbsmtp_wrap.store.engine import Store, open_store
 from popbsmtp_wrap.store.renewal import MOST, renew
-from popbsmtp_wrap.values import Network
 
 # From `doveadm who`, and from popbsmtp watch.
 DOVEADM: Final = "sessions"
@@ -25,16 +24,16 @@ WATCH: Final = "watched-sessions"
 class Renewals:
     """Renews the rows of addresses that have sessions open."""
 
-    def __init__(self, settings: Settings, networks: Iterable[Network], counts: Counts) -> None:
+    def __init__(self, settings: Settings, networks: IgnoredNetworks, counts: Counts) -> None:
         """Nothing is connected yet. Raise ConfigError for what cannot work."""
         self._counts = counts
         self._thread = Worker("renewals", StoreUnavailableError)
         self.adopt(settings, networks)
 
-    def adopt(self, settings: Settings, networks: Iterable[Network]) -> None:
+    def adopt(self, settings: Settings, networks: IgnoredNetworks) -> None:
         """Go on with other settings and ignored networks. Raise ConfigError."""
         self._store = open_store(settings.database, stay_connected=True)
-        self._networks = list(networks)
+        self._networks = networks
 
     async def renew(self, source: str, addresses: Iterable[str], since: float) -> int:
         """Return how many rows canonical *addresses* have, all renewed.

@@ -101,6 +101,7 @@ class Service:
         self._log.event(
             "started", version=__version__, pid=os.getpid(), sockets=",".join(self._doors)
         )
+        self._report_own_addresses()
         systemd.notify("READY=1", f"STATUS=listening at {' '.join(self._doors)}")
         await self._stop.wait()
         systemd.notify("STOPPING=1")
@@ -213,6 +214,11 @@ class Service:
         self._sessions.adopt(settings)
         await self._desk.adopt(settings, database)
         self._log.event("reloaded")
+        self._report_own_addresses()
+
+    def _report_own_addresses(self) -> None:
+        if self._networks.trouble:
+            self._log.event("own_addresses_unknown", error=self._networks.trouble)
 
     def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log what no code of ours has expected; the other logins go on."""

@@ -4,14 +4,14 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, Final
 
 from popbsmtp_wrap import __version__
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import PopbsmtpError
-from popbsmtp_wrap.networks import ignored_networks
+from popbsmtp_wrap.networks import IgnoredNetworks, ignored_networks
 from popbsmtp_wrap.recorder import systemd
 from popbsmtp_wrap.sources.logs.follow import INTERVAL_S, Followed
 from popbsmtp_wrap.sources.logs.state import Positions, State
@@ -209,8 +209,11 @@ class Service:
                 self._log.event("reloaded", files=",".join(self._tasks))
             systemd.notify("READY=1")
 
-    async def _networks(self, settings: Settings) -> Collection[Any]:
-        return await asyncio.to_thread(ignored_networks, settings.ignore, _POSTCONF_S)
+    async def _networks(self, settings: Settings) -> IgnoredNetworks:
+        networks = await asyncio.to_thread(ignored_networks, settings.ignore, _POSTCONF_S)
+        if networks.trouble:
+            self._log.event("own_addresses_unknown", error=networks.trouble)
+        return networks
 
     async def _saving(self) -> None:
         while True:
