@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.database_url import Place
 from popbsmtp_wrap.errors import ConfigError
-from popbsmtp_wrap.lookup.account import Account, Place, postfix_account
+from popbsmtp_wrap.lookup.account import Account, postfix_account
 from popbsmtp_wrap.store.files import path_of
 
 MAP_TYPES: Final = {"postgresql": "pgsql", "mysql": "mysql", "sqlite": "sqlite"}
@@ -142,12 +143,17 @@ def _pgsql_lines(account: Account) -> list[str]:
     # Not a URI in hosts: Postfix logs hosts, and with it the password, whenever it cannot connect.
     # A dbname with "=" is a connection string, see PQsetdbLogin; hosts goes before what it says.
     words = {"dbname": account.database, "user": account.user, "password": account.password}
-    if account.port and not all(place.host for place in account.places):
-        words["port"] = str(account.port)
+    sockets = {place.port or account.port for place in account.places if place.socket}
+    if len(sockets) > 1:
+        raise ConfigError(
+            "database.url: Postfix reaches unix sockets of one port only; set postfix.hosts"
+        )
+    if port := next(iter(sockets), None if account.places else account.port):
+        words["port"] = str(port)
     words |= {
         key: value
         for key, value in account.options.items()
-        if key.startswith("ssl") or key == "options"
+        if key.startswith("ssl") or key in _PGSQL_OPTIONS
     }
     words["connect_timeout"] = str(_CONNECT_S)
     hosts = [_pgsql_host(place, account.port or 5432) for place in account.places]
@@ -157,6 +163,13 @@ def _pgsql_lines(account: Account) -> list[str]:
         "dbname = "
         + " ".join(f"{key}={_quoted(key, value)}" for key, value in words.items() if value),
     ]
+
+
+# How to connect and what a server has to be, as libpq is told by the recorder.
+_PGSQL_OPTIONS: Final = (
+    *("options", "target_session_attrs", "hostaddr", "require_auth", "requirepeer"),
+    *("channel_binding", "gssencmode", "krbsrvname", "gsslib"),
+)
 
 
 def _pgsql_host(place: Place, port: int) -> str:

@@ -30,6 +30,7 @@ class MySQL(Dialect):
 
     name = "mysql"
     driver = "pymysql"
+    socket_option = "unix_socket"
     # Latin letters in one byte each and compared byte by byte.
     address_type = mysql.VARCHAR(ADDRESS_LENGTH, charset="ascii", collation="ascii_bin")
     # TIMESTAMP is UTC inside; DATETIME means another moment in each session's zone. Without an
