@@ -59,7 +59,7 @@ class DatabaseURL:
 
 
 def read_url(text: str) -> DatabaseURL:
-    """Return the parts of *text*. Raise ValueError that says what is expected, without the value."""
+    """Return the parts of *text*. Raise ValueError that says what is expected."""
     found = _URL.fullmatch(text)
     if not found:
         raise ValueError("a URL dialect://user:password@host:port/database")

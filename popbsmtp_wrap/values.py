@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from popbsmtp_wrap.database_url import read_url
+from popbsmtp_wrap.mysql_tls import tls_of
 
 DIALECTS: Final = ("postgresql", "mysql", "mariadb", "sqlite")
 
@@ -208,10 +209,12 @@ def url(value: Any) -> str:
             raise BadValueError("an absolute path after sqlite:///, so four slashes")
         return str(value)
     try:
-        database = read_url(value).database
+        read = read_url(value)
+        if dialect[0] != "postgresql":
+            tls_of(read.options)
     except ValueError as error:
         raise BadValueError(f"in the URL {error}") from None
-    if not database.strip("/"):
+    if not read.database.strip("/"):
         raise BadValueError(f"a database name at the end, as in {dialect[0]}://user@host/db")
     return str(value)
 

@@ -43,7 +43,10 @@ _CABLE = """
     nsenter --net=/run/clients sh -e -c '
         ip link set lo up; ip link set server up
         ip address add fe80::2/64 dev server nodad
-        ip route add default dev server; ip -6 route add default via fe80::1 dev server'
+        ip route add default via inet6 fe80::1 dev server
+        ip -6 route add default via fe80::1 dev server'
+    echo 1 > /proc/sys/net/ipv4/ip_forward
+    echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 }
 """
 

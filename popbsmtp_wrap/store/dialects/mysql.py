@@ -1,5 +1,6 @@
 """What MySQL and MariaDB do their own way."""
 
+import ssl
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, ClassVar, Final
@@ -13,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.errors import RefusedError, SchemaError, StoreUnavailableError
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
+from popbsmtp_wrap.mysql_tls import OPTIONS, tls_of
 from popbsmtp_wrap.store.dialects.base import (
     ADDRESS_LENGTH,
     AHEAD_S,
@@ -81,6 +83,7 @@ class MySQL(Dialect):
 
     def connect_arguments(self, url: URL, connect_s: float, answer_s: float) -> dict[str, Any]:
         return {
+            **_pymysql_tls(url),
             # PyMySQL refuses to connect in less than a second; mysqlclient takes whole ones.
             "connect_timeout": max(1, ceil(connect_s)),
             "read_timeout": max(1, ceil(answer_s)),
@@ -89,6 +92,11 @@ class MySQL(Dialect):
             # NOW() without ambiguous hours. Numeric: needs no time zone tables.
             "init_command": "SET time_zone = '+00:00'",
         }
+
+    def adapt_url(self, url: URL) -> URL:
+        # ssl_ca and ssl_verify_identity together lose the CA between SQLAlchemy and PyMySQL.
+        named = {"pymysql", ""} & {url.drivername.partition("+")[2]}
+        return url.difference_update_query(OPTIONS) if named else url
 
     def is_time(self, reflected: Any) -> bool:
         return isinstance(reflected, sa.TIMESTAMP)
@@ -126,6 +134,22 @@ class MySQL(Dialect):
         code, *_ = getattr(error.orig, "args", None) or [0]
         found = (trouble for codes, trouble in _TROUBLES.items() if code in codes)
         return next(found, Trouble(StoreUnavailableError, DOWN))
+
+
+def _pymysql_tls(url: URL) -> dict[str, Any]:
+    """Return PyMySQL's arguments for TLS; none where it is used if offered."""
+    tls = tls_of({key: str(value) for key, value in url.query.items()})
+    if tls.disabled:
+        return {"ssl_disabled": True}
+    if tls.is_default or url.drivername.partition("+")[2] != "pymysql":
+        return {}
+    files = dict(tls.files)
+    if tls.checks_chain and not files.keys() & {"ca", "capath"}:
+        files["capath"] = ssl.get_default_verify_paths().capath
+    words: dict[str, Any] = {**files, "check_hostname": tls.checks_name}
+    if tls.key_password:
+        words["password"] = tls.key_password
+    return {"ssl": words}
 
 
 # https://mariadb.com/kb/en/mariadb-error-code-reference/
