@@ -131,24 +131,27 @@ def _bound_psycopg2(
 
     @sa.event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
-        troubles: list[psycopg2.OperationalError] = []
+        troubles: list[tuple[Place, psycopg2.OperationalError]] = []
         # libpq asks the hosts twice then: first for a standby, then for whatever there is.
         prefers = kwargs.get("target_session_attrs") == "prefer-standby" and len(places) > 1
         for wanted in ("standby", "any") if prefers else (None,):
             more = {"target_session_attrs": wanted} if wanted else {}
             troubles.clear()
             for arguments, limit_s in _ways({**kwargs, **more}, places, connect_s):
+                host = str(arguments.get("hostaddr") or arguments.get("host") or "")
                 bounded = type("Bounded", (Bounded,), {"limit_s": limit_s})
                 try:
                     connection = psycopg2.connect(*args, **arguments, connection_factory=bounded)
                 except psycopg2.OperationalError as error:
-                    troubles.append(error)
+                    troubles.append((Place(host, arguments.get("port")), error))
                 else:
                     connection.limit_s = answer_s
                     return connection
         if len(troubles) == 1:
-            raise troubles[0]
-        raise psycopg2.OperationalError("; ".join(str(error).strip() for error in troubles))
+            raise troubles[0][1]
+        # libpq leaves out the host where it does not do the waiting.
+        text = "; ".join(f"{place}: {str(error).strip()}" for place, error in troubles)
+        raise psycopg2.OperationalError(text)
 
 
 def _wait(connection: Any) -> None:
