@@ -39,11 +39,13 @@ _CABLE = """
     unshare --net=/run/clients true
     ip link add clients type veth peer name server netns /run/clients
     ip link set clients up
+    ip address add 169.254.99.1/30 dev clients
     ip address add fe80::1/64 dev clients nodad
     nsenter --net=/run/clients sh -e -c '
         ip link set lo up; ip link set server up
         ip address add fe80::2/64 dev server nodad
-        ip route add default via inet6 fe80::1 dev server
+        ip address add 169.254.99.2/30 dev server
+        ip route add default via 169.254.99.1
         ip -6 route add default via fe80::1 dev server'
     echo 1 > /proc/sys/net/ipv4/ip_forward
     echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
