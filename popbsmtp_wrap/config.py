@@ -6,9 +6,9 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from popbsmtp_wrap import values
+from popbsmtp_wrap.database_url import read_url
 from popbsmtp_wrap.errors import ConfigError
 from popbsmtp_wrap.own_pattern import OwnPattern, own_patterns
 from popbsmtp_wrap.passwords import masked
@@ -52,7 +52,7 @@ class Database:
     @property
     def dialect(self) -> str:
         """postgresql, mysql or sqlite."""
-        name = dialect_of(urlsplit(self.url))
+        name = dialect_of(self.url)
         return "mysql" if name == "mariadb" else name
 
 
@@ -64,6 +64,7 @@ class Ignore:
         (), values.list_of(values.network, 'a list of networks such as ["192.0.2.0/24"]')
     )
     postfix_mynetworks: bool = _setting(default=True, parse=values.boolean)
+    own_addresses: bool = _setting(default=True, parse=values.boolean)
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,9 @@ def load(path: str = DEFAULT_PATH) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     settings = parse(values, path)
-    if urlsplit(settings.database.url).password and mode & stat.S_IROTH:
+    database = settings.database
+    secret = database.dialect != "sqlite" and read_url(database.url).password
+    if secret and mode & stat.S_IROTH:
         raise ConfigError(
             f"{path} holds a password and is readable by everyone; run: chmod o-rwx {path}"
         )

@@ -4,7 +4,10 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
+
+from popbsmtp_wrap.database_url import read_url
+from popbsmtp_wrap.mysql_tls import tls_of
 
 DIALECTS: Final = ("postgresql", "mysql", "mariadb", "sqlite")
 
@@ -195,21 +198,25 @@ def network(value: Any) -> Network:
 
 def url(value: Any) -> str:
     what = 'a URL such as "sqlite:////var/lib/popbsmtp/popbsmtp.db" or "postgresql://user@host/db"'
-    try:
-        parts = urlsplit(text(value))
-        _ = parts.port
-    except ValueError:
-        raise BadValueError(what) from None
-    if dialect_of(parts) not in DIALECTS or any(c.isspace() for c in value):
+    dialect = re.match("[a-z]*", value) if isinstance(value, str) else None
+    if not dialect or dialect[0] not in DIALECTS or any(c.isspace() for c in value):
         raise BadValueError(what)
-    if dialect_of(parts) == "sqlite":
+    if dialect[0] == "sqlite":
+        parts = urlsplit(value)
         if parts.netloc or not parts.path.startswith("//") or parts.query:
             raise BadValueError("an absolute path after sqlite:///, so four slashes")
-    elif not parts.path.strip("/"):
-        raise BadValueError(f"a database name at the end, as in {dialect_of(parts)}://user@host/db")
+        return str(value)
+    try:
+        read = read_url(value)
+        if dialect[0] != "postgresql":
+            tls_of(read.options)
+    except ValueError as error:
+        raise BadValueError(f"in the URL {error}") from None
+    if not read.database.strip("/"):
+        raise BadValueError(f"a database name at the end, as in {dialect[0]}://user@host/db")
     return str(value)
 
 
-def dialect_of(url: SplitResult) -> str:
+def dialect_of(url: str) -> str:
     """Return the dialect of a URL: what stands before "+driver"."""
-    return url.scheme.partition("+")[0]
+    return url.partition("://")[0].partition("+")[0]

@@ -1,8 +1,9 @@
 """The database: reachable, its table right, its accounts able, its clock near."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from popbsmtp_wrap.config import Database, Settings
 from popbsmtp_wrap.doctor.finding import Finding
@@ -88,9 +89,8 @@ def _check_reader(settings: Settings) -> Iterator[Finding]:
 
 def _as_postfix(settings: Settings) -> Database:
     account = postfix_account(settings)
-    url = urlsplit(settings.database.url)
-    where = url.netloc.rpartition("@")[2]
+    driver, _, rest = settings.database.url.partition("://")
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    where = rest[authority.rfind("@") + 1 :]
     who = f"{quote(account.user, safe='')}:{quote(account.password, safe='')}"
-    return replace(
-        settings.database, url=url._replace(netloc=f"{who}@{where}").geturl(), password_file=""
-    )
+    return replace(settings.database, url=f"{driver}://{who}@{where}", password_file="")

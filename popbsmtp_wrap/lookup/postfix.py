@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.database_url import Place
 from popbsmtp_wrap.errors import ConfigError
-from popbsmtp_wrap.lookup.account import Account, Place, postfix_account
+from popbsmtp_wrap.lookup.account import Account, postfix_account
+from popbsmtp_wrap.mysql_tls import tls_of
 from popbsmtp_wrap.store.files import path_of
 
 MAP_TYPES: Final = {"postgresql": "pgsql", "mysql": "mysql", "sqlite": "sqlite"}
@@ -59,7 +61,7 @@ def map_files(settings: Settings, directory: str, version: Version = NEWEST) -> 
     elif dialect == "postgresql":
         lines = _pgsql_lines(postfix_account(settings))
     else:
-        lines = _mysql_lines(postfix_account(settings))
+        lines = _mysql_lines(postfix_account(settings), version)
         if version >= (2, 11):
             lines += [f"option_file = {directory}/{MYSQL_OPTION_FILE}", "option_group = client"]
             files.append(MapFile(MYSQL_OPTION_FILE, _MYSQL_OPTIONS))
@@ -142,12 +144,17 @@ def _pgsql_lines(account: Account) -> list[str]:
     # Not a URI in hosts: Postfix logs hosts, and with it the password, whenever it cannot connect.
     # A dbname with "=" is a connection string, see PQsetdbLogin; hosts goes before what it says.
     words = {"dbname": account.database, "user": account.user, "password": account.password}
-    if account.port and not all(place.host for place in account.places):
-        words["port"] = str(account.port)
+    sockets = {place.port or account.port for place in account.places if place.socket}
+    if len(sockets) > 1:
+        raise ConfigError(
+            "database.url: Postfix reaches unix sockets of one port only; set postfix.hosts"
+        )
+    if port := next(iter(sockets), None if account.places else account.port):
+        words["port"] = str(port)
     words |= {
         key: value
         for key, value in account.options.items()
-        if key.startswith("ssl") or key == "options"
+        if key.startswith("ssl") or key in _PGSQL_OPTIONS
     }
     words["connect_timeout"] = str(_CONNECT_S)
     hosts = [_pgsql_host(place, account.port or 5432) for place in account.places]
@@ -157,6 +164,13 @@ def _pgsql_lines(account: Account) -> list[str]:
         "dbname = "
         + " ".join(f"{key}={_quoted(key, value)}" for key, value in words.items() if value),
     ]
+
+
+# How to connect and what a server has to be, as libpq is told by the recorder.
+_PGSQL_OPTIONS: Final = (
+    *("options", "target_session_attrs", "hostaddr", "require_auth", "requirepeer"),
+    *("channel_binding", "gssencmode", "krbsrvname", "gsslib"),
+)
 
 
 def _pgsql_host(place: Place, port: int) -> str:
@@ -172,25 +186,53 @@ def _quoted(what: str, value: str) -> str:
     return "'" + re.sub(r"(['\\])", r"\\\1", value) + "'"
 
 
-def _mysql_lines(account: Account) -> list[str]:
+def _mysql_lines(account: Account, version: Version) -> list[str]:
     lines = [
         *_hosts_lines([_mysql_host(place, account.port or 3306) for place in account.places]),
         f"user = {_plain('user', account.user)}",
         f"password = {_plain('password', account.password)}",
         f"dbname = {_plain('dbname', account.database)}",
     ]
-    for option, parameter in _MYSQL_TLS.items():
-        if option in account.options:
-            lines.append(f"{parameter} = {_plain(parameter, account.options[option])}")
-    return lines
+    return [*lines, *_mysql_tls(account, version)]
 
 
-# Of PyMySQL and of mysql_table(5), which has them since 2.11.
-_MYSQL_TLS = {
-    "ssl_ca": "tls_CAfile",
-    "ssl_capath": "tls_CApath",
-    "ssl_cert": "tls_cert_file",
-    "ssl_key": "tls_key_file",
+def _mysql_tls(account: Account, version: Version) -> list[str]:
+    """Return the lines that make the map's TLS what the recorder's is. Raise ConfigError.
+
+    Seen with libmariadb 3.3: any tls_ parameter makes it use TLS where the server offers it, and
+    only tls_verify_cert demands that, and checks chain and name.
+    """
+    tls = tls_of(account.options)
+    sockets = bool(account.places) and all(place.socket for place in account.places)
+    if tls.disabled or (tls.is_default and (sockets or version < _MYSQL_TLS_SINCE)):
+        return []
+    if version < _MYSQL_TLS_SINCE:
+        raise ConfigError("database.url: the mysql map has TLS since Postfix 2.11 only")
+    if tls.key_password:
+        raise ConfigError("database.url: Postfix cannot have ssl_key_password; use another key")
+    if tls.checks_chain and not tls.checks_name:
+        raise ConfigError(
+            "database.url: Postfix's mysql map cannot demand TLS without checking the server's"
+            " name; leave out ssl_check_hostname and ssl_verify_identity"
+        )
+    lines = [
+        f"{parameter} = {_plain(parameter, tls.files[name])}"
+        for name, parameter in _MYSQL_TLS.items()
+        if name in tls.files
+    ]
+    if "cipher" not in tls.files:
+        lines.append("tls_ciphers = DEFAULT")
+    return [*lines, "tls_verify_cert = yes"] if tls.checks_name else lines
+
+
+# mysql_table(5).
+_MYSQL_TLS_SINCE: Final = (2, 11)
+_MYSQL_TLS: Final = {
+    "ca": "tls_CAfile",
+    "capath": "tls_CApath",
+    "cert": "tls_cert_file",
+    "key": "tls_key_file",
+    "cipher": "tls_ciphers",
 }
 
 

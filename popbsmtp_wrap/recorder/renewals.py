@@ -11,11 +11,10 @@ from typing import Final
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import StoreUnavailableError
-from popbsmtp_wrap.networks import why_ignored
+from popbsmtp_wrap.networks import IgnoredNetworks, why_ignored
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.store.engine import Store, open_store
 from popbsmtp_wrap.store.renewal import MOST, renew
-from popbsmtp_wrap.values import Network
 
 # From `doveadm who`, and from popbsmtp watch.
 DOVEADM: Final = "sessions"
@@ -32,7 +31,7 @@ class Renewals:
     def __init__(
         self,
         settings: Settings,
-        networks: Iterable[Network],
+        networks: IgnoredNetworks,
         counts: Counts,
         *,
         once: bool = False,
@@ -49,13 +48,13 @@ class Renewals:
         self._thread = WorkerThread("renewals", StoreUnavailableError)
         self.adopt(settings, networks)
 
-    def adopt(self, settings: Settings, networks: Iterable[Network]) -> None:
+    def adopt(self, settings: Settings, networks: IgnoredNetworks) -> None:
         """Go on with other settings and ignored networks. Raise ConfigError."""
         self._store = open_store(settings.database, stay_connected=True)
         self._grace_s = settings.grace
         # What cron leaves between two runs of `popbsmtp renew`, where nothing is set.
         self._every_s = settings.renew or settings.grace / 3
-        self._networks = list(networks)
+        self._networks = networks
 
     async def renew(self, source: str, addresses: Iterable[str], since: float) -> int:
         """Return how many rows canonical *addresses* have, all renewed.

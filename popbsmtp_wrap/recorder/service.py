@@ -123,6 +123,7 @@ class Service:
         self._log.event(
             "started", version=__version__, pid=os.getpid(), sockets=",".join(self._doors)
         )
+        self._report_own_addresses()
         service_manager.notify("READY=1", f"STATUS=listening at {' '.join(self._doors)}")
         await supervisor.ended()
         service_manager.notify("STOPPING=1")
@@ -266,6 +267,11 @@ class Service:
         self._sessions.adopt(settings)
         self._queue.adopt(database)
         self._log.event("reloaded")
+        self._report_own_addresses()
+
+    def _report_own_addresses(self) -> None:
+        if self._networks.trouble:
+            self._log.event("own_addresses_unknown", error=self._networks.trouble)
 
     async def _end(self) -> None:
         """Answer whoever has asked; what is not in the table then is in the spool."""

@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from popbsmtp_wrap.config import Database
+from popbsmtp_wrap.database_url import Place, read_url
 from popbsmtp_wrap.errors import (
     ConfigError,
     FileReplacedError,
@@ -25,7 +26,7 @@ from popbsmtp_wrap.errors import (
 from popbsmtp_wrap.passwords import masked, read_password
 from popbsmtp_wrap.store.dialects import Dialect, dialect_named
 from popbsmtp_wrap.store.schema import build_table
-from popbsmtp_wrap.store.waiting import bound_waits
+from popbsmtp_wrap.store.waiting import BOUNDED, bound_waits
 
 Result = TypeVar("Result")
 
@@ -90,15 +91,42 @@ def open_store(
     except (ArgumentError, NoSuchModuleError, ImportError, TypeError, ValueError) as error:
         raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
     dialect.prepare(engine)
-    bound_waits(engine, database.connect_timeout, answer_s, masked(database.url))
+    places = places_of(database)
+    if len(places) > 1 and engine.dialect.driver not in BOUNDED:
+        raise ConfigError(
+            f"database.url {masked(database.url)}: several hosts need the driver {dialect.driver}"
+        )
+    places = places if len(places) > 1 else ()
+    bound_waits(engine, database.connect_timeout, answer_s, masked(database.url), places)
     return Store(engine, build_table(database, dialect), dialect, database, answer_s, autocommit)
 
 
+def places_of(database: Database) -> tuple[Place, ...]:
+    """Return where the database listens, in the URL's order; () where the driver decides."""
+    if database.dialect == "sqlite":
+        return ()
+    url = read_url(database.url)
+    if not url.places and url.port:
+        return (Place(port=url.port),)
+    return tuple(replace(place, port=place.port or url.port) for place in url.places)
+
+
 def database_url(database: Database, dialect: Dialect) -> URL:
-    """Return the URL with its driver and password filled in."""
+    """Return the URL with driver and password filled in, and of several places the first one."""
     try:
-        url = make_url(database.url)
-    except (ArgumentError, ValueError) as error:  # a port that is no number
+        if database.dialect == "sqlite":
+            url = make_url(database.url)
+        else:
+            read = read_url(database.url)
+            url = URL.create(
+                read.driver,
+                username=read.user or None,
+                password=read.password or None,
+                database=read.database,
+                query=read.options,
+            )
+            url = dialect.at_place(url, *places_of(database)[:1])
+    except (ArgumentError, ValueError) as error:
         raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
     if "+" not in url.drivername:
         url = url.set(drivername=f"{url.drivername}+{dialect.driver}")

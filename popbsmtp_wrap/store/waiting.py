@@ -9,16 +9,18 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from popbsmtp_wrap.database_url import Place
 from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, StoreUnavailableError
 from popbsmtp_wrap.store.cancelling import cancel
 
+BOUNDED: Final = ("psycopg2", "pymysql")
 # How long a statement that is cancelled is waited for, by whoever has time for it: a process that
 # ends at once would take the request with it.
 _CANCEL_S: Final = 0.3
@@ -27,15 +29,18 @@ _WAITS_FOR_CANCEL_S: Final = 0.5
 _PACKAGES: Final = ("cryptography", "pynacl")
 
 
-def bound_waits(engine: Engine, connect_s: float, answer_s: float, url: str) -> None:
+def bound_waits(
+    engine: Engine, connect_s: float, answer_s: float, url: str, places: Sequence[Place] = ()
+) -> None:
     """Make new connections of *engine* wait at most *connect_s*, then *answer_s* per answer.
 
-    *url* stands for the database in messages.
+    *url* stands for the database in messages. *places* are tried in their order; each gets an equal
+    share of the time that is left.
     """
     if engine.dialect.driver == "psycopg2":
-        _bound_psycopg2(engine, connect_s, answer_s)
+        _bound_psycopg2(engine, connect_s, answer_s, places)
     elif engine.dialect.driver == "pymysql":
-        _bound_pymysql(engine, connect_s, url)
+        _bound_pymysql(engine, connect_s, url, places)
 
 
 def limit_answers(connection: Any, driver: str, answer_s: float) -> bool:
@@ -90,16 +95,15 @@ def _not_of_the_driver(error: Exception, url: str) -> PopbsmtpError:
     return StoreUnavailableError(f"{url}: {kind}: {text}; check the server and database.url")
 
 
-def _bound_pymysql(engine: Engine, connect_s: float, url: str) -> None:
+def _bound_pymysql(engine: Engine, connect_s: float, url: str, places: Sequence[Place]) -> None:
     """Wait for the server's greeting as long as for a connection.
 
     PyMySQL's connect_timeout ends with the TCP handshake, which the kernel does by itself.
     """
 
-    @sa.event.listens_for(engine, "do_connect")
     @_explaining(url)
-    def _connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
-        arguments = {**kwargs, "read_timeout": connect_s, "write_timeout": connect_s}
+    def connect(dialect: Any, args: Any, kwargs: Any, limit_s: float) -> Any:
+        arguments = {**kwargs, "read_timeout": limit_s, "write_timeout": limit_s}
         if any(name.startswith(("ssl", "read_default")) for name in kwargs):
             connection = dialect.connect(*args, **arguments)
         else:
@@ -111,6 +115,41 @@ def _bound_pymysql(engine: Engine, connect_s: float, url: str) -> None:
         connection._read_timeout = kwargs["read_timeout"]  # noqa: SLF001 - no other way
         connection._write_timeout = kwargs["write_timeout"]  # noqa: SLF001
         return connection
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
+        if not places:
+            return connect(dialect, args, kwargs, connect_s)
+        from pymysql.err import OperationalError
+
+        elsewhere = {k: v for k, v in kwargs.items() if k not in ("host", "port", "unix_socket")}
+        troubles: list[tuple[int, str]] = []
+        for place, limit_s in _shares(places, connect_s):
+            named = {"unix_socket": place.socket, "host": place.host, "port": place.port}
+            there = elsewhere | {key: value for key, value in named.items() if value}
+            there["connect_timeout"] = max(1, limit_s)
+            try:
+                return connect(dialect, args, there, limit_s)
+            except OperationalError as error:
+                code, *text = error.args or (_NO_CONNECTION,)
+                troubles.append((code, f"{place}: {' '.join(map(str, text))}"))
+        # One that is only unreachable may come back and take the login.
+        codes = [code for code, _ in troubles]
+        code = _NO_CONNECTION if _NO_CONNECTION in codes else codes[-1]
+        raise OperationalError(code, "; ".join(text for _, text in troubles))
+
+
+# CR_CONN_HOST_ERROR
+_NO_CONNECTION: Final = 2003
+
+
+def _shares(places: Sequence[Place], whole_s: float) -> Iterator[tuple[Place, float]]:
+    """Yield each place with the seconds that it may take."""
+    end = time.monotonic() + whole_s
+    for number, place in enumerate(places):
+        left_s = max(0.0, end - time.monotonic())
+        # The last one is always tried, even when a resolver took all the time.
+        yield place, max(left_s / (len(places) - number), whole_s / len(places) / 4)
 
 
 def _tls_if_offered() -> ssl.SSLContext:
@@ -124,7 +163,9 @@ def _tls_if_offered() -> ssl.SSLContext:
     return context
 
 
-def _bound_psycopg2(engine: Engine, connect_s: float, answer_s: float) -> None:
+def _bound_psycopg2(
+    engine: Engine, connect_s: float, answer_s: float, places: Sequence[Place]
+) -> None:
     """Wait in Python: libpq waits for ever once connected."""
     import psycopg2
     from psycopg2 import extensions
@@ -137,16 +178,27 @@ def _bound_psycopg2(engine: Engine, connect_s: float, answer_s: float) -> None:
 
     @sa.event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
-        trouble = psycopg2.OperationalError("no host to connect to")
-        for place in _places(kwargs):
-            try:
-                connection = psycopg2.connect(*args, **place, connection_factory=Bounded)
-            except psycopg2.OperationalError as error:
-                trouble = error
-            else:
-                connection.limit_s = answer_s
-                return connection
-        raise trouble
+        troubles: list[tuple[Place, psycopg2.OperationalError]] = []
+        # libpq asks the hosts twice then: first for a standby, then for whatever there is.
+        prefers = kwargs.get("target_session_attrs") == "prefer-standby" and len(places) > 1
+        for wanted in ("standby", "any") if prefers else (None,):
+            more = {"target_session_attrs": wanted} if wanted else {}
+            troubles.clear()
+            for arguments, limit_s in _ways({**kwargs, **more}, places, connect_s):
+                host = str(arguments.get("hostaddr") or arguments.get("host") or "")
+                bounded = type("Bounded", (Bounded,), {"limit_s": limit_s})
+                try:
+                    connection = psycopg2.connect(*args, **arguments, connection_factory=bounded)
+                except psycopg2.OperationalError as error:
+                    troubles.append((Place(host, arguments.get("port")), error))
+                else:
+                    connection.limit_s = answer_s
+                    return connection
+        if len(troubles) == 1:
+            raise troubles[0][1]
+        # libpq leaves out the host where it does not do the waiting.
+        text = "; ".join(f"{place}: {str(error).strip()}" for place, error in troubles)
+        raise psycopg2.OperationalError(text)
 
 
 def _wait(connection: Any) -> None:
@@ -186,24 +238,35 @@ def _wait(connection: Any) -> None:
         raise trouble or psycopg2.OperationalError("no answer")
 
 
-def _places(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield *arguments* for one address at a time.
+def _ways(
+    arguments: Mapping[str, Any], places: Sequence[Place], connect_s: float
+) -> Iterator[tuple[dict[str, Any], float]]:
+    """Yield *arguments* for one address at a time, and the seconds that it may take.
 
     libpq goes on from an address that is silent to the next only where it does the waiting.
     """
-    hosts = str(arguments.get("host") or "").split(",")
-    ports = str(arguments.get("port") or "").split(",")
-    for number, host in enumerate(hosts):
-        place = dict(arguments)
-        if len(hosts) > 1:
-            place["host"] = host
-            place["port"] = ports[number] if len(ports) == len(hosts) else ports[0]
-        found: list[Any] = []
-        if host and not host.startswith("/") and "hostaddr" not in arguments:
-            # A name that does not resolve is libpq's to report.
-            with contextlib.suppress(OSError):
-                found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        for address in dict.fromkeys(entry[4][0] for entry in found):
-            yield {**place, "hostaddr": address}
-        if not found:
-            yield place
+    if not places:
+        for there in _addresses(arguments):
+            yield there, connect_s
+        return
+    for place, limit_s in _shares(places, connect_s):
+        named = {"host": place.socket or place.host, "port": place.port}
+        there = {key: value for key, value in named.items() if value}
+        rest = {key: value for key, value in arguments.items() if key not in ("host", "port")}
+        found = list(_addresses(rest | there))
+        for way in found:
+            yield way, limit_s / len(found)
+
+
+def _addresses(arguments: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield *arguments* for each address of their host."""
+    host = str(arguments.get("host") or "")
+    found: list[Any] = []
+    if host and not host.startswith("/") and "hostaddr" not in arguments:
+        # A name that does not resolve is libpq's to report.
+        with contextlib.suppress(OSError):
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    for address in dict.fromkeys(entry[4][0] for entry in found):
+        yield {**arguments, "hostaddr": address}
+    if not found:
+        yield dict(arguments)

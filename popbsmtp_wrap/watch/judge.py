@@ -3,20 +3,17 @@
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError
-from popbsmtp_wrap.networks import why_ignored
+from popbsmtp_wrap.networks import IgnoredNetworks, why_ignored
 from popbsmtp_wrap.sources.logs.event import Event, Kind
 from popbsmtp_wrap.sources.logs.forging import advice, raw_program, syslog_daemons
 from popbsmtp_wrap.sources.logs.recogniser import Recogniser
 from popbsmtp_wrap.watch.log import Log
 from popbsmtp_wrap.watch.sessions import Sessions
 from popbsmtp_wrap.watch.sighting import Clocks, DoubtError, Sighting, age_s
-
-if TYPE_CHECKING:
-    from popbsmtp_wrap.values import Network
 
 # Failures concern nobody here.
 _KINDS: Final[tuple[Kind, ...]] = ("login", "logout")
@@ -27,7 +24,7 @@ class Judge:
 
     def __init__(self, settings: Settings, log: Log, *, record: bool) -> None:
         """With *record* false logins are logged and go nowhere. Raise ConfigError."""
-        self.networks: Collection[Network] = ()
+        self.networks = IgnoredNetworks()
         self.sessions = Sessions()
         self.counts: Counter[str] = Counter()
         self.log = log

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
-from popbsmtp_wrap.networks import why_ignored
+from popbsmtp_wrap.networks import IgnoredNetworks, why_ignored
 from popbsmtp_wrap.sources.logs.event import Event
 from popbsmtp_wrap.sources.logs.growing import Lines
 from popbsmtp_wrap.sources.logs.recogniser import Recogniser
 from popbsmtp_wrap.sources.logs.times import moment
-from popbsmtp_wrap.values import Network
 from popbsmtp_wrap.watch.sighting import Sighting
 
 _PIECE: Final = 1 << 18
@@ -24,7 +23,7 @@ class Replay:
     """What a log holds; the clock is the time of the line that was read last."""
 
     grace_s: int
-    networks: list[Network]
+    networks: IgnoredNetworks
     lines: int = 0
     logins: int = 0
     ignored: int = 0

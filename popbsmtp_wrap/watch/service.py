@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -15,7 +15,7 @@ from popbsmtp_wrap.daemon import service_manager
 from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
-from popbsmtp_wrap.networks import ignored_networks
+from popbsmtp_wrap.networks import IgnoredNetworks, ignored_networks
 from popbsmtp_wrap.sources.logs.follow import INTERVAL_S, Followed
 from popbsmtp_wrap.sources.logs.state import Positions, State
 from popbsmtp_wrap.watch import journal
@@ -230,8 +230,11 @@ class Service:
                 self._log.event("reloaded", files=",".join(self._tasks))
             service_manager.notify("READY=1")
 
-    async def _networks(self, settings: Settings) -> Collection[Any]:
-        return await self._postconf.run(partial(ignored_networks, settings.ignore, _POSTCONF_S))
+    async def _networks(self, settings: Settings) -> IgnoredNetworks:
+        networks = await self._postconf.run(partial(ignored_networks, settings.ignore, _POSTCONF_S))
+        if networks.trouble:
+            self._log.event("own_addresses_unknown", error=networks.trouble)
+        return networks
 
     async def _saving(self) -> None:
         while True:

@@ -24,7 +24,8 @@ class Toolkit:
         self.config = folder / "popbsmtp.toml"
         self.database = folder / "popbsmtp.db"
         self.config.write_text(
-            f'[database]\nurl = "sqlite:///{self.database}"\n[ignore]\npostfix_mynetworks = false\n'
+            f'[database]\nurl = "sqlite:///{self.database}"\n'
+            "[ignore]\npostfix_mynetworks = false\nown_addresses = false\n"
         )
         self._monkeypatch = monkeypatch
         self._capsys = capsys

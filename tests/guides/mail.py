@@ -1,4 +1,4 @@
-"""A mail client on a throwaway machine, from addresses of its own."""
+"""Mail clients of a throwaway machine: in a network of their own at the end of a cable."""
 
 import json
 from dataclasses import dataclass
@@ -32,6 +32,38 @@ else:
     session.quit()
 """
 
+# A client must not have an address of the machine itself: logins from those do not count.
+_CABLE = """
+[ -e /run/clients ] || {
+    touch /run/clients
+    unshare --net=/run/clients true
+    ip link add clients type veth peer name server netns /run/clients
+    ip link set clients up
+    ip address add 169.254.99.1/30 dev clients
+    ip address add fe80::1/64 dev clients nodad
+    nsenter --net=/run/clients sh -e -c '
+        ip link set lo up; ip link set server up
+        ip address add fe80::2/64 dev server nodad
+        ip address add 169.254.99.2/30 dev server
+        ip route add default via 169.254.99.1
+        ip -6 route add default via fe80::1 dev server'
+    echo 1 > /proc/sys/net/ipv4/ip_forward
+    echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+}
+"""
+
+
+def _move(address: str) -> str:
+    """Return a script that takes *address* from the machine to the clients, once."""
+    length, via = (128, "via fe80::2") if ":" in address else (32, "")
+    nodad = "nodad" if ":" in address else ""
+    return f"""
+if ip address del {address}/{length} dev lo 2>/dev/null; then
+    nsenter --net=/run/clients ip address add {address}/{length} dev server {nodad}
+    ip route add {address}/{length} {via} dev clients
+fi
+"""
+
 
 @dataclass(frozen=True)
 class Client:
@@ -50,8 +82,10 @@ class Client:
         return int(self._run("smtp"))
 
     def _run(self, action: str) -> str:
+        self.machine.run(_CABLE + _move(self.address))
         words = f"{action} {self.address} {self.server} {USER} {PASSWORD}"
-        return json.loads(self.machine.run(f"/usr/bin/python3 - {words}", text=_CLIENT))
+        program = f"nsenter --net=/run/clients /usr/bin/python3 - {words}"
+        return json.loads(self.machine.run(program, text=_CLIENT))
 
 
 def prepare_dovecot(machine: Machine) -> None:

@@ -95,7 +95,8 @@ class Recorder(Server):
             self.config,
             f"{self._parts['top']}\n"
             f'[database]\nurl = "{self.url}"\n{self._parts["database"]}\n'
-            f"[ignore]\npostfix_mynetworks = false\n{self._parts['ignore']}\n"
+            "[ignore]\npostfix_mynetworks = false\nown_addresses = false\n"
+            f"{self._parts['ignore']}\n"
             f'[recorder]\nsocket = "{self.socket}"\nspool = "{self.spool}"\n'
             f'user = "{self.becomes}"\n{self._parts["recorder"]}\n'
             f"{tables}[sessions]\n{self._parts['sessions']}\n",

@@ -46,7 +46,7 @@ class World:
         self.config = config
         config.write_text(
             f'[database]\nurl = "{url}"\n[ignore]\nnetworks = ["192.0.2.0/24"]\n'
-            f'postfix_mynetworks = false\n[wrapper]\nwait = "{WAIT_S}s"\n'
+            f'postfix_mynetworks = false\nown_addresses = false\n[wrapper]\nwait = "{WAIT_S}s"\n'
         )
         # The password in it is for the wrapper's user as well.
         shutil.chown(config, "root", "dovecot")

@@ -29,7 +29,8 @@ class ServerPlace:
         url = self.server.url(database, self.server.superuser, password or self.server.password)
         url = url.replace(f":{self.server.port}/", f":{self.proxy.port}/")
         self.config.write_text(
-            f'[database]\nurl = "{url}"\n{extra}\n[ignore]\npostfix_mynetworks = false\n'
+            f'[database]\nurl = "{url}"\n{extra}\n'
+            "[ignore]\npostfix_mynetworks = false\nown_addresses = false\n"
             f'[recorder]\nspool = "{self.spool}"\n{text}\n'
         )
         self.config.chmod(0o640)

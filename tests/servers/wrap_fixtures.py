@@ -157,7 +157,7 @@ class Place:
             text = f'[recorder]\nspool = "{self.base}/no-spool"\n{text}'
         self.config.write_text(
             f'[database]\nurl = "{url or self.url}"\n{database}\n'
-            f"[ignore]\npostfix_mynetworks = false\n{text}\n"
+            f"[ignore]\npostfix_mynetworks = false\nown_addresses = false\n{text}\n"
         )
 
     def command(self, *arguments: str | bytes, wait: str = "30") -> list[str | bytes]:

@@ -34,6 +34,7 @@ def test_defaults_are_those_of_the_contract():
     assert settings.recorder.socket == "/run/popbsmtp/login.sock"
     assert settings.recorder.spool == "/var/spool/popbsmtp"
     assert settings.ignore.postfix_mynetworks
+    assert settings.ignore.own_addresses
     assert settings.postfix == config.Postfix(hosts=(), user="", password_file="")
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.config import Database
+from popbsmtp_wrap.database_url import Place
 from popbsmtp_wrap.errors import PopbsmtpError, RowRefusedError, SchemaError
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
 
@@ -64,6 +65,8 @@ class Dialect:
     can_be_replaced: ClassVar[bool] = False
     # Whether an upsert into a table with several unique keys may end otherwise on a replica.
     has_unsafe_upserts: ClassVar[bool] = False
+    # What the driver calls the path of a unix socket.
+    socket_option: ClassVar[str] = "host"
     # Whether CREATE TABLE brings the index along.
     index_in_table: ClassVar[bool] = False
 
@@ -133,6 +136,12 @@ class Dialect:
     def connect_arguments(self, url: URL, connect_s: float, answer_s: float) -> dict[str, Any]:
         """Return the driver's arguments that bound every wait."""
         raise NotImplementedError
+
+    def at_place(self, url: URL, place: Place = Place()) -> URL:  # noqa: B008 - it is frozen
+        """Return *url* with the host and port, or the socket, of *place*."""
+        if place.socket:
+            url = url.update_query_dict({self.socket_option: place.socket})
+        return url.set(host=place.host or None, port=place.port)
 
     def adapt_url(self, url: URL) -> URL:
         """Return *url* as the driver wants it."""

@@ -1,6 +1,7 @@
 """What MySQL and MariaDB do their own way."""
 
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, ClassVar, Final
@@ -21,6 +22,7 @@ from popbsmtp_wrap.errors import (
     StoreUnavailableError,
 )
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
+from popbsmtp_wrap.mysql_tls import OPTIONS, tls_of
 from popbsmtp_wrap.store.dialects.base import (
     ADDRESS_LENGTH,
     AHEAD_S,
@@ -41,6 +43,7 @@ class MySQL(Dialect):
 
     name = "mysql"
     driver = "pymysql"
+    socket_option = "unix_socket"
     # Latin letters in one byte each and compared byte by byte.
     address_type = mysql.VARCHAR(ADDRESS_LENGTH, charset="ascii", collation="ascii_bin")
     # TIMESTAMP is UTC inside; DATETIME means another moment in each session's zone. Without an
@@ -98,6 +101,7 @@ class MySQL(Dialect):
 
     def connect_arguments(self, url: URL, connect_s: float, answer_s: float) -> dict[str, Any]:
         return {
+            **_pymysql_tls(url),
             # PyMySQL refuses to connect in less than a second; mysqlclient takes whole ones.
             "connect_timeout": max(1, ceil(connect_s)),
             "read_timeout": max(1, ceil(answer_s)),
@@ -124,6 +128,11 @@ class MySQL(Dialect):
         connection.exec_driver_sql(
             "SET " + ", ".join(f"{name} = LEAST(@@{name}, 1)" for name in _LOCK_WAITS)
         )
+
+    def adapt_url(self, url: URL) -> URL:
+        # ssl_ca and ssl_verify_identity together lose the CA between SQLAlchemy and PyMySQL.
+        named = {"pymysql", ""} & {url.drivername.partition("+")[2]}
+        return url.difference_update_query(OPTIONS) if named else url
 
     def is_time(self, reflected: Any) -> bool:
         return isinstance(reflected, sa.TIMESTAMP)
@@ -171,6 +180,24 @@ class MySQL(Dialect):
 # For a row, and for a table that somebody has locked or changes; whole seconds.
 _LOCK_WAITS: Final = ("innodb_lock_wait_timeout", "lock_wait_timeout")
 _NULL: Final = 1048
+
+
+def _pymysql_tls(url: URL) -> dict[str, Any]:
+    """Return PyMySQL's arguments for TLS; none where it is used if offered."""
+    tls = tls_of({key: str(value) for key, value in url.query.items()})
+    if tls.disabled:
+        return {"ssl_disabled": True}
+    if tls.is_default or url.drivername.partition("+")[2] != "pymysql":
+        return {}
+    files = dict(tls.files)
+    if tls.checks_chain and not files.keys() & {"ca", "capath"}:
+        files["capath"] = ssl.get_default_verify_paths().capath
+    words: dict[str, Any] = {**files, "check_hostname": tls.checks_name}
+    if tls.key_password:
+        words["password"] = tls.key_password
+    return {"ssl": words}
+
+
 # https://mariadb.com/kb/en/mariadb-error-code-reference/
 _TROUBLES: Final[Mapping[tuple[int, ...], Trouble]] = {
     # Lock wait timeout; max_statement_time (of MariaDB).
