@@ -140,7 +140,9 @@ class Crowd:
         self._site = site
         self._stop = threading.Event()
         self._threads = [
-            threading.Thread(target=self._live, args=(random.Random(f"{seed} client {n}"),))
+            threading.Thread(
+                target=self._live, args=(random.Random(f"{seed} client {n}"),), daemon=True
+            )
             for n in range(size)
         ]
 

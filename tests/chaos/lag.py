@@ -1,5 +1,6 @@
 """How late this machine runs things, measured beside the run by a process of its own."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,11 @@ class Lag:
 
     def __enter__(self) -> "Lag":
         self._file = tempfile.NamedTemporaryFile("r", prefix="pbs-lag-")  # noqa: SIM115
-        self._process = subprocess.Popen([sys.executable, "-I", "-S", __file__, self._file.name])
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, self._file.name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -49,8 +54,9 @@ class Lag:
 
 def _measure(path: str) -> None:
     with open(path, "w", buffering=1) as out:
-        spawned = 0.0
-        while True:
+        spawned, parent = 0.0, os.getppid()
+        # It ends with the run, also with one that was killed.
+        while os.getppid() == parent:
             before = time.monotonic()
             time.sleep(_TICK_S)
             late = time.monotonic() - before - _TICK_S

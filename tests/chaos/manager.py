@@ -78,7 +78,8 @@ class Manager:
     def start(self) -> None:
         """Start the recorder and look after it."""
         self._thread.start()
-        self.wait_ready(60)
+        if not self.wait_ready(60):
+            raise RuntimeError(f"the recorder does not start:\n{self.log.read_text()[-2000:]}")
 
     def close(self) -> None:
         """Stop the recorder in order, then for good."""

@@ -25,7 +25,7 @@ from tests.servers.watch_place import Watch
 BIN: Final = Path(sys.executable).parent
 GRACE_S: Final = 1800
 # What the configuration says; a reload may change all four.
-SETTINGS: Final = {"grace": "30min", "refresh": "4s", "wait": "2s", "spool_size": "4M"}
+SETTINGS: Final = {"grace": "30m", "refresh": "4s", "wait": "2s", "spool_size": "4M"}
 REPLY_TIMEOUT_S: Final = 1.0
 # `popbsmtp revoke` may wait for a database or a recorder that hangs.
 _TOOLKIT_S: Final = 90.0
@@ -66,7 +66,8 @@ class Site:
         self.lag = Lag().__enter__()
         self.database = databases.make(self._kind, self.home)
         self.configure()
-        self.toolkit("init")
+        done = self.toolkit("init")
+        assert done.returncode == 0, done.stderr
         self.refuse()
         sockets = [self.socket, self.postlogin]
         self.manager = Manager(
