@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import threading
 import time
+from contextlib import closing
 from typing import Any, Final
 
 from tests.chaos import clients
@@ -160,14 +161,25 @@ class KillBetweenRows(Fault):
         for thread in together(calls):
             thread.join()
         database.start_or_release()
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            with contextlib.suppress(Exception):
-                if database.sql("SELECT 1 FROM popbsmtp WHERE address LIKE '2001:db8:3::%'"):
-                    break
-            time.sleep(0.002)
+        seen = self._first_rows()
         database.kill_or_hold()
+        site.note(f"kill_between_rows: {seen} of 40 rows were there")
         time.sleep(12)
+
+    def _first_rows(self) -> int:
+        """Return how many rows there are when there is one, or after a while."""
+        query = "SELECT count(*) FROM popbsmtp WHERE address LIKE '2001:db8:3::%'"
+        deadline = time.monotonic() + 15
+        with contextlib.suppress(Exception), closing(self.site.database.session()) as session:
+            cursor = session.cursor()
+            while time.monotonic() < deadline:
+                cursor.execute(query)
+                (found,) = cursor.fetchone()
+                session.commit()
+                if found:
+                    return int(found)
+                time.sleep(0.002)
+        return 0
 
     def undo(self) -> None:
         database = self.site.database

@@ -93,8 +93,14 @@ class AnswerRaises(Fault):
     """A bug in the way of an answer: it may cost that client its answer, and nobody else."""
 
     def apply(self) -> None:
-        self.site.manager.send(signal.SIGUSR1)
-        clients.burst(self.site, 12, 3.0)
+        manager = self.site.manager
+        # All at once, so that they are more than the recorder commits without its loop.
+        manager.pause()
+        (waiting,) = together([lambda: clients.burst(self.site, 12, 5.0)])
+        time.sleep(0.5 + self.site.lag.worst() / 4)
+        manager.send(signal.SIGUSR1)
+        manager.resume()
+        waiting.join()
 
     def undo(self) -> None:
         site, began = self.site, time.time()

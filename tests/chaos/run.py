@@ -30,6 +30,7 @@ class Report:
     sources: Counter[str] = field(default_factory=Counter)
     last: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     restarts: int = 0
     lag_s: float = 0.0
 
@@ -49,6 +50,7 @@ class Report:
             lines += ["  the last faults:", *(f"    {one}" for one in self.last)]
             lines += ["  the recorder's log:", *(f"    {one}" for one in self.log)]
         else:
+            lines += [f"  {note}" for note in self.notes]
             lines.append("  no violation")
         return "\n".join(lines)
 
@@ -71,6 +73,7 @@ def run(kind: str, seed: int, seconds: float, names: tuple[str, ...] = ()) -> Re
         report.sources = site.counts
         report.restarts, report.lag_s = site.manager.restarts, site.lag.worst()
         report.last = [*report.last[-12:], *site.notes[-12:]]
+        report.notes = site.notes
         report.log = site.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
     return report
 
