@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable  # noqa: TC003 - read at run time
 from pathlib import Path
 from typing import Final
 
@@ -164,7 +164,7 @@ class Crowd:
             (lambda a, u: postlogin(self._site, a, u), 4),
             (lambda a, u: log_line(self._site, a, u), 2),
             (lambda a, u: hang_up(self._site, a, u), 1),
-            (lambda a, u: self._site.revoke(a), 0.4),
+            (lambda a, _: self._site.revoke(a), 0.4),
         )
         while not self._stop.wait(rng.uniform(0.02, 0.25)):
             address = rng.choice(_OFTEN if rng.random() < 0.4 else ADDRESSES)

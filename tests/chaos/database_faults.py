@@ -8,10 +8,11 @@ from contextlib import closing
 from typing import Any, Final
 
 from tests.chaos import clients
-from tests.chaos.databases import REFUSED_ADDRESS, REFUSED_USER, Sqlite
+from tests.chaos.databases import Sqlite
 from tests.chaos.fault import Fault, fault
 from tests.chaos.model import Window
 from tests.chaos.recorder_faults import together
+from tests.chaos.statements import REFUSED_ADDRESS, REFUSED_USER, SLOW
 
 _SERVED: Final = ("postgresql", "mariadb")
 # A row that nobody locks has to be in the table by then.
@@ -21,10 +22,10 @@ _COMMITTED_S: Final = 12.0
 @fault("kill_database", 2, _SERVED)
 class KillDatabase(Fault):
     def apply(self) -> None:
-        self.site.database.kill()
+        self.site.database.kill_or_hold()
 
     def undo(self) -> None:
-        self.site.database.start()
+        self.site.database.start_or_release()
 
 
 @fault("restart_database", 1, _SERVED)
@@ -33,7 +34,7 @@ class RestartDatabase(Fault):
         self.site.database.stop()
 
     def undo(self) -> None:
-        self.site.database.start()
+        self.site.database.start_or_release()
 
 
 @fault("hang_database", 2)
@@ -149,7 +150,7 @@ class KillBetweenRows(Fault):
     def apply(self) -> None:
         site, database = self.site, self.site.database
         with contextlib.suppress(Exception):
-            database.sql(*database.slow[0])
+            database.sql(*SLOW[database.kind][0])
         database.kill_or_hold()
         bad = site.fresh_address("2001:db8:3::")
         clients.line(site, site.fresh_address(), site.user("first"))
@@ -185,7 +186,7 @@ class KillBetweenRows(Fault):
         database = self.site.database
         database.start_or_release()
         with contextlib.suppress(Exception):
-            database.sql(*database.slow[1])
+            database.sql(*SLOW[database.kind][1])
 
 
 @fault("truncate")

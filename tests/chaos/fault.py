@@ -36,9 +36,7 @@ FAULTS: dict[str, type[Fault]] = {}
 Kind = TypeVar("Kind", bound=type[Fault])
 
 
-def fault(
-    name: str, weight: float = 1.0, kinds: tuple[str, ...] = KINDS
-) -> Callable[[Kind], Kind]:
+def fault(name: str, weight: float = 1.0, kinds: tuple[str, ...] = KINDS) -> Callable[[Kind], Kind]:
     """Register a class as the fault *name* for databases of *kinds*."""
 
     def register(cls: Kind) -> Kind:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Final
+from typing import Final, Self
 
 _TICK_S: Final = 0.02
 _SPAWN_EVERY_S: Final = 0.5
@@ -16,8 +16,8 @@ _STARTS: Final = 4
 class Lag:
     """The control process; a context manager."""
 
-    def __enter__(self) -> "Lag":
-        self._file = tempfile.NamedTemporaryFile("r", prefix="pbs-lag-")  # noqa: SIM115
+    def __enter__(self) -> Self:
+        self._file = tempfile.NamedTemporaryFile("r", prefix="pbs-lag-")
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, self._file.name],
             stdin=subprocess.DEVNULL,

@@ -81,9 +81,7 @@ class Row:
     user: str | None
 
 
-def violations(
-    history: History, rows: Iterable[Row], now: float, lag_s: float = 0.0
-) -> list[str]:
+def violations(history: History, rows: Iterable[Row], now: float, lag_s: float = 0.0) -> list[str]:
     """Return a sentence for each address whose row is missing, wrong, or may not be there.
 
     *lag_s* is how much later than asked for the machine ran things, at worst.
@@ -131,9 +129,9 @@ def _missing(history: History, attempts: Sequence[Attempt], row: Row | None) -> 
     # An address is written once in refresh, but anew after it was revoked.
     oldest = last.began - history.refresh_s
     for revocation in history.revocations:
-        if revocation.done and last.address in revocation.addresses:
-            if revocation.ended < last.began:
-                oldest = max(oldest, revocation.began)
+        before = revocation.ended < last.began
+        if revocation.done and before and last.address in revocation.addresses:
+            oldest = max(oldest, revocation.began)
     if row is None:
         return f"expected {_said(last)}, found no row"
     if row.last_seen < oldest - ROUNDING_S:

@@ -38,9 +38,9 @@ class Report:
         """Return the report for people."""
         counts = (f"{name} {count}" for name, count in sorted(self.faults.items()))
         sources = (f"{name}: {count}" for name, count in sorted(self.sources.items()))
+        did = f"{len(self.steps)} steps, {self.restarts} starts of the recorder"
         lines = [
-            f"{self.kind} seed {self.seed}: {len(self.steps)} steps,"
-            f" {self.restarts} starts of the recorder, lag {self.lag_s:.2f} s",
+            f"{self.kind} seed {self.seed}: {did}, lag {self.lag_s:.2f} s",
             f"  faults: {', '.join(counts)}",
             f"  clients: {', '.join(sources)}",
         ]

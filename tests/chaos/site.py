@@ -1,6 +1,8 @@
 """One private mail site under test: database, recorder, watcher, and what happened there."""
 
+import fcntl
 import json
+import os
 import random
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import time
 from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from popbsmtp_wrap.config import Ignore
 from popbsmtp_wrap.errors import PopbsmtpError
@@ -18,6 +20,7 @@ from tests.chaos import databases
 from tests.chaos.lag import Lag
 from tests.chaos.manager import Manager
 from tests.chaos.model import Attempt, History, Revocation, ShortGrace, Window, violations
+from tests.chaos.statements import REFUSALS
 from tests.harness.directories import public_directory, write
 from tests.harness.process import ENVIRONMENT
 from tests.servers.watch_place import Watch
@@ -49,7 +52,7 @@ class Site:
         self.spool = self.home / "spool"
         self.spool.mkdir(mode=0o700)
         (self.home / "run").mkdir()
-        databases.mount(self.spool)
+        databases.mount(self.spool, "0700")
         self.settings = dict(SETTINGS)
         self._lock = threading.Lock()
         self.log_lock = threading.Lock()
@@ -62,7 +65,7 @@ class Site:
         # While set, an immediate reply of a post-login socket acknowledges nothing.
         self.spool_hurt = 0
 
-    def __enter__(self) -> "Site":
+    def __enter__(self) -> Self:
         self.lag = Lag().__enter__()
         self.database = databases.make(self._kind, self.home)
         self.configure()
@@ -95,7 +98,7 @@ class Site:
     def refuse(self) -> None:
         """Have the table refuse some rows from now on, if a fault needs that."""
         if {"refused_row", "kill_between_rows"} & set(self.faults):
-            ways = self.database.refusals
+            ways = REFUSALS[self._kind]
             self.database.sql(*ways[int(self._refusal * len(ways))])
 
     def configure(self, **settings: str) -> None:
@@ -166,6 +169,18 @@ class Site:
         with self._lock:
             self._fresh += 1
             return f"{network}{self._fresh:x}"
+
+    def spool_is_locked(self) -> bool:
+        """Tell whether a process has the spool for itself, see flock(2)."""
+        for path in (self.spool, *self.spool.glob("*lock*")):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(descriptor)
+        return False
 
     def status(self) -> dict[str, object] | None:
         """Return what the recorder says of itself, None when it does not."""
