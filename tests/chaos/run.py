@@ -116,7 +116,8 @@ def _heal(site: Site) -> list[str]:
         else:
             return []
         waited_s = time.time() - began
-        if waited_s > _HEALED_S + site.lag.between(began, time.time()):
+        lag_s = site.lag.between(began, time.time())
+        if waited_s > _HEALED_S + min(lag_s, _HEALED_S):
             state = status and status["database"]
             return [f"{waited_s:.0f} s after everything was healed {trouble}; database: {state}"]
         time.sleep(1)
