@@ -1,4 +1,4 @@
-# make demo | test | check | bench | install DESTDIR= PREFIX=
+# make demo | test | check | bench | chaos SECONDS= SEED= DATABASE= FAULTS= | install DESTDIR= PREFIX=
 
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
@@ -16,7 +16,7 @@ SERVERS := postfix postfix-pgsql postfix-mysql postfix-sqlite dovecot-imapd dove
 VENV_PACKAGE := python3-venv
 SOURCES := pyproject.toml popbsmtp_wrap/__init__.py popbsmtp_wrap/chain/launch.py
 
-.PHONY: demo test check bench install servers venv-package clean
+.PHONY: demo test check bench chaos install servers venv-package clean
 
 demo: $(VENV)/installed
 	@$(BIN)/popbsmtp demo
@@ -35,6 +35,14 @@ check: $(VENV)/developed
 
 bench: servers $(VENV)/developed
 	$(BIN)/python -m bench
+
+# A random schedule of faults; without SEED= another one each time. DATABASE=sqlite, postgresql,
+# mariadb or all; FAULTS=kill_recorder,lock_row has these alone.
+SECONDS ?= 60
+DATABASE ?= all
+chaos: servers $(VENV)/developed
+	@$(BIN)/python -m tests.chaos --seconds $(SECONDS) --database $(DATABASE) \
+		$(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
 servers:
 	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(SERVERS) 2>/dev/null \

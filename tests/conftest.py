@@ -73,7 +73,7 @@ def pytest_xdist_node_collection_finished(ids):
 
 def require_servers(nodeids):
     """A missing server is a failure, never a skip."""
-    if not {workers.folder(nodeid) for nodeid in nodeids} & {"servers", "store"}:
+    if not {workers.folder(nodeid) for nodeid in nodeids} & {"chaos", "servers", "store"}:
         return
     if missing := missing_programs():
         pytest.exit(f"missing servers: {' '.join(missing)}; run: make test", returncode=1)

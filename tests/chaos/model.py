@@ -1,0 +1,184 @@
+"""What the table must hold after a run, and what it may not; pure, no I/O.
+
+All times are Unix seconds. An attempt lies between *began*, when the client sent its request, and
+*ended*, when the client was answered, hung up or went on without an answer: the login happened in
+between.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+# ok: acknowledged. no: answered NO. unknown: no answer that says anything. logged: a line in a
+# mail log, which nobody acknowledges and which has to be in the table in the end.
+Outcome = Literal["ok", "no", "unknown", "logged"]
+
+# last_seen and ages are whole seconds, each cut once.
+ROUNDING_S: Final = 2.0
+# A recording process that Python has to be started for takes its own start for the login.
+YOUNGER_S: Final = 3.0
+# A row of a revoked address may stay as a marker with a time far in the past.
+TOMBSTONE_S: Final = 10 * 365 * 86400.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try to log in; *counts* is False for one that must never open the relay."""
+
+    address: str
+    user: str
+    source: str
+    began: float
+    ended: float
+    outcome: Outcome
+    counts: bool = True
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """One `popbsmtp revoke`; *done* says whether it claimed success."""
+
+    addresses: frozenset[str]
+    began: float
+    ended: float
+    done: bool
+
+
+@dataclass(frozen=True)
+class Window:
+    """A stretch of time in which something was so."""
+
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True)
+class ShortGrace(Window):
+    """While the configuration had this grace, older logins could be dropped from the spool."""
+
+    grace_s: float
+
+
+@dataclass
+class History:
+    """What clients, administrators and faults did."""
+
+    attempts: list[Attempt] = field(default_factory=list)
+    revocations: list[Revocation] = field(default_factory=list)
+    # The table lost its rows: what was in it before is gone.
+    losses: list[Window] = field(default_factory=list)
+    # The database held statements back: their rows may be younger by that (docs/recorder.md).
+    stalls: list[Window] = field(default_factory=list)
+    short_graces: list[ShortGrace] = field(default_factory=list)
+    # The longest time for which an address was written once only.
+    refresh_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    address: str
+    last_seen: float
+    user: str | None
+
+
+def violations(history: History, rows: Iterable[Row], now: float, lag_s: float = 0.0) -> list[str]:
+    """Return a sentence for each address whose row is missing, wrong, or may not be there.
+
+    *lag_s* is how much later than asked for the machine ran things, at worst.
+    """
+    table = {row.address: row for row in rows if now - row.last_seen < TOMBSTONE_S}
+    by_address: dict[str, list[Attempt]] = {}
+    for attempt in history.attempts:
+        by_address.setdefault(attempt.address, []).append(attempt)
+    found = []
+    for address in sorted(by_address.keys() | table.keys()):
+        attempts = by_address.get(address, [])
+        trouble = _missing(history, attempts, table.get(address)) or _forbidden(
+            history, attempts, table.get(address), lag_s
+        )
+        if trouble:
+            found.append(f"{address}: {trouble}")
+    return found
+
+
+def demanded(history: History, attempts: Sequence[Attempt]) -> Attempt | None:
+    """Return the last of *attempts* that has to be in the table, None when there is none."""
+    due = [a for a in attempts if a.counts and a.outcome in ("ok", "logged")]
+    due = [a for a in due if not _may_be_gone(history, a)]
+    return max(due, key=lambda a: a.began, default=None)
+
+
+def _may_be_gone(history: History, attempt: Attempt) -> bool:
+    return (
+        any(
+            attempt.address in revocation.addresses and revocation.ended >= attempt.began
+            for revocation in history.revocations
+        )
+        or any(loss.ended >= attempt.began for loss in history.losses)
+        or any(
+            grace.ended - attempt.began >= grace.grace_s - ROUNDING_S
+            for grace in history.short_graces
+        )
+    )
+
+
+def _missing(history: History, attempts: Sequence[Attempt], row: Row | None) -> str | None:
+    last = demanded(history, attempts)
+    if last is None:
+        return None
+    # An address is written once in refresh, but anew after it was revoked.
+    oldest = last.began - history.refresh_s
+    for revocation in history.revocations:
+        before = revocation.ended < last.began
+        if revocation.done and before and last.address in revocation.addresses:
+            oldest = max(oldest, revocation.began)
+    if row is None:
+        return f"expected {_said(last)}, found no row"
+    if row.last_seen < oldest - ROUNDING_S:
+        return f"expected {_said(last)}, found a row older by {last.began - row.last_seen:.1f} s"
+    return None
+
+
+def _forbidden(
+    history: History, attempts: Sequence[Attempt], row: Row | None, lag_s: float
+) -> str | None:
+    if row is None:
+        return None
+    real = [a for a in attempts if a.counts]
+    if not real:
+        tried = f"only {_said(attempts[-1])}" if attempts else "nobody logged in"
+        return f"expected no row ({tried}), found last_seen {row.last_seen:.1f}, user {row.user}"
+    last = max(real, key=lambda a: a.ended)
+    for revocation in history.revocations:
+        if (
+            revocation.done
+            and row.address in revocation.addresses
+            and revocation.began > last.ended
+        ):
+            return (
+                f"expected no row (revoked {revocation.began:.1f} to {revocation.ended:.1f} after"
+                f" {_said(last)}), found last_seen {row.last_seen:.1f}"
+            )
+    newest = max(_latest(history, a) for a in real)
+    if row.last_seen > newest + YOUNGER_S + lag_s:
+        return (
+            f"expected last_seen {newest:.1f} at the latest ({_said(last)}),"
+            f" found a row younger by {row.last_seen - newest:.1f} s, user {row.user}"
+        )
+    return None
+
+
+def _latest(history: History, attempt: Attempt) -> float:
+    """Return the latest time that a row of *attempt* may have."""
+    latest = attempt.ended
+    for stall in sorted(history.stalls, key=lambda s: s.began):
+        if stall.began <= latest <= stall.ended:
+            latest = stall.ended
+    return latest
+
+
+def _said(attempt: Attempt) -> str:
+    return (
+        f"the {attempt.outcome} login of {attempt.user} by {attempt.source}"
+        f" {attempt.began:.1f} to {attempt.ended:.1f}"
+    )
