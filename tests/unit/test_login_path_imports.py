@@ -41,7 +41,8 @@ RECORDING = {
     *("popbsmtp_wrap.passwords", "popbsmtp_wrap.recorder", "popbsmtp_wrap.recorder.direct"),
     *("popbsmtp_wrap.spool", "popbsmtp_wrap.spool.directory", "popbsmtp_wrap.spool.files"),
     *("popbsmtp_wrap.spool.record", "popbsmtp_wrap.spool.stamp", "popbsmtp_wrap.spool.writing"),
-    *("popbsmtp_wrap.values", "popbsmtp_wrap.wire"),
+    *("popbsmtp_wrap.values", "popbsmtp_wrap.wire", "popbsmtp_wrap.database_url"),
+    *("popbsmtp_wrap.mysql_tls", "popbsmtp_wrap.own_addresses", "popbsmtp_wrap.safe_files"),
 }
 # And of Python, by the first part of the name; what these load themselves differs by version.
 RECORDING_PYTHON = frozenset(

@@ -1,0 +1,218 @@
+"""A recorder whose own code fails, whose threads hang, or that has to share its spool."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.harness.directories import public_directory, write
+from tests.harness.faults import TcpProxy
+from tests.harness.postgres import Postgres
+from tests.harness.process import wait_until
+from tests.servers.recorder_place import PATIENCE_S, Recorder, fields
+from tests.servers.wrap_fixtures import POPBSMTP
+
+# Runs `popbsmtp` with one function of the recorder replaced.
+BROKEN = """\
+import sys
+sys.argv[0] = "popbsmtp"
+{patch}
+from popbsmtp_wrap.cli.main import main
+main()
+"""
+AN_ANSWER = """\
+from popbsmtp_wrap.recorder.connection import Connection
+send = Connection.send
+def broken(self, answer):
+    if answer == b"OK\\n" and not hasattr(Connection, "broken"):
+        Connection.broken = True
+        raise KeyError("an answer")
+    return send(self, answer)
+Connection.send = broken
+"""
+A_JOB = """\
+from popbsmtp_wrap.recorder.commit_queue import CommitQueue
+take = CommitQueue._take
+def broken(self):
+    raise KeyError("a job")
+CommitQueue._take = broken
+CommitQueue.write_at_once = lambda self: self._work.set() if self._waiting else None
+"""
+
+
+class Broken(Recorder):
+    """A recorder with a bug."""
+
+    def __init__(self, patch, **options):
+        super().__init__(**options)
+        self._program = write(self.home / "broken.py", BROKEN.format(patch=patch))
+
+    def command(self):
+        return [sys.executable, str(self._program), "-c", str(self.config), "serve"]
+
+
+def test_an_answer_that_fails_costs_that_answer_alone():
+    with Broken(AN_ANSWER) as recorder:
+        with recorder.connect() as peer:
+            peer.sendall(b"popbsmtp/1\t198.51.100.1\t\t\n")
+            wait_until(lambda: recorder.events("unexpected"), PATIENCE_S, "the event")
+        for number in range(2, 6):
+            assert recorder.login(f"198.51.100.{number}") == ("OK", "")
+            assert recorder.dovecot_login(f"203.0.113.{number}") != b""
+        [event] = recorder.events("unexpected")
+        assert event["error"] == "KeyError('an answer')"
+        assert "in broken" in event["traceback"]
+        assert len(recorder.rows()) == 9
+
+
+def test_a_job_that_fails_ends_the_recorder_for_its_service_manager():
+    with Broken(A_JOB) as recorder:
+        with recorder.connect() as peer:
+            peer.sendall(b"popbsmtp/1\t198.51.100.1\talice\timap\n")
+            recorder.wait_for_end()
+        assert recorder.exit_status == 70
+        *lines, last = recorder.log_text().splitlines()
+        event = [e for e in map(fields, lines) if e["event"] == "unexpected"][0]
+        assert (event["what"], event["error"]) == ("commits", "KeyError('a job')")
+        assert "in broken" in event["traceback"]
+        assert last.startswith("popbsmtp: a job of the recorder has failed")
+        # What it had taken is not lost: the next one writes it.
+        assert recorder.toolkit("flush").stdout == "1\n"
+        assert set(recorder.rows()) == {"198.51.100.1"}
+
+
+class WithoutResolver(Recorder):
+    """A recorder whose name server never answers."""
+
+    def command(self):
+        resolver = write(self.home / "resolv.conf", "nameserver 127.0.0.1\n")
+        hosts = write(self.home / "hosts", "127.0.0.1 localhost\n")
+        nsswitch = write(self.home / "nsswitch.conf", "passwd: files\ngroup: files\nhosts: dns\n")
+        mounts = "; ".join(
+            f"mount --bind {file} /etc/{file.name}" for file in (resolver, hosts, nsswitch)
+        )
+        serve = f"exec {POPBSMTP} -c {self.config} serve"
+        return ["unshare", "-m", "--propagation", "private", "sh", "-c", f"{mounts}; {serve}"]
+
+
+@contextlib.contextmanager
+def silent_name_server():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 53))
+        yield
+
+
+def test_a_resolver_that_hangs_does_not_hold_up_the_end():
+    url = "postgresql://writer@database.example/mail"
+    with silent_name_server(), contextlib.ExitStack() as stack:
+        recorder = WithoutResolver()
+        recorder.prepare()
+        recorder.configure(url=url)
+        stack.enter_context(recorder)
+        assert recorder.login("198.51.100.1") == ("OK", "")
+        # The thread is in the resolver, which takes 10 s and more for a name.
+        began = time.monotonic()
+        recorder.send_signal(signal.SIGTERM)
+        recorder.wait_for_end()
+        assert time.monotonic() - began < 10
+        assert recorder.exit_status == 0
+        assert recorder.events("stopped")[0]["lost"] == "0"
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with Postgres(public_directory()) as server:
+        server.create_database("mail")
+        yield server
+
+
+def test_a_flush_that_waits_for_a_database_keeps_no_recorder_from_serving(postgres):
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(TcpProxy(postgres.host, postgres.port))
+        recorder = Recorder(url=postgres.url("mail").replace(f":{postgres.port}", f":{proxy.port}"))
+        with recorder:
+            postgres.pause()
+            try:
+                assert recorder.login("198.51.100.1") == ("OK", "")
+            finally:
+                recorder.kill()
+                postgres.resume()
+        proxy.mode = "hang"
+        flush = subprocess.Popen(
+            [POPBSMTP, "-c", str(recorder.config), "flush"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stack.callback(flush.kill)
+        wait_until(lambda: proxy.connections > 0, PATIENCE_S, "the flush at the database")
+        with recorder:
+            assert recorder.login("198.51.100.2") == ("OK", "")
+            assert recorder.dovecot_login("198.51.100.3") != b""
+            proxy.mode = "pass"
+            wait_until(lambda: recorder.status()["spool"]["logins"] == 0, PATIENCE_S, "the drain")
+            flush.communicate(timeout=PATIENCE_S)
+            wait_until(lambda: len(recorder.rows()) == 3, PATIENCE_S, "the rows")
+
+
+def test_logins_are_spooled_beside_a_process_that_has_the_spools_lock():
+    with Recorder() as recorder:
+        lock = os.open(recorder.spool, os.O_RDONLY)
+        recorder.stop()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            recorder.store.rename(recorder.home / "away.db")
+            recorder.start()
+            peers = [
+                threading.Thread(target=recorder.login, args=(f"198.51.100.{n}",))
+                for n in range(20)
+            ]
+            for peer in peers:
+                peer.start()
+            for peer in peers:
+                peer.join()
+            assert recorder.status()["spool"]["logins"] == 20
+            assert recorder.status()["outcomes"] == {"spooled": 20}
+            (recorder.home / "away.db").rename(recorder.store)
+            time.sleep(1)
+            assert recorder.status()["spool"]["logins"] == 20
+        finally:
+            os.close(lock)
+        wait_until(lambda: recorder.status()["spool"]["logins"] == 0, PATIENCE_S, "the drain")
+        assert len(recorder.rows()) == 20
+
+
+def test_an_acknowledged_login_whose_row_is_gone_is_written_again(postgres):
+    with Recorder(url=postgres.url("mail")) as recorder:
+        recorder.toolkit("init")
+        assert recorder.login("198.51.100.50", "alice") == ("OK", "")
+        assert recorder.login("198.51.100.50", "bob") == ("OK", "")
+        wait_until(
+            lambda: recorder.status()["outcomes"].get("remembered", 0) == 1,
+            PATIENCE_S,
+            "the second",
+        )
+        postgres.sql("DELETE FROM popbsmtp WHERE address = '198.51.100.50'", "mail")
+        assert recorder.login("198.51.100.50", "carol") == ("OK", "")
+        wait_until(lambda: "198.51.100.50" in recorder.rows(), PATIENCE_S, "the row")
+
+
+def test_why_the_database_is_down_is_logged_although_the_spool_was_faster(postgres):
+    with Recorder(url=postgres.url("mail")) as recorder:
+        postgres.pause()
+        try:
+            assert recorder.login("198.51.100.60") == ("OK", "")
+            wait_until(lambda: recorder.events("database_error"), PATIENCE_S, "the cause")
+        finally:
+            postgres.resume()
+        assert recorder.events("database_down")[0]["error"] == "no commit within 0.4 s"
+        assert "no answer within" in recorder.events("database_error")[0]["error"]
+        wait_until(lambda: recorder.events("database_up"), PATIENCE_S, "the database")
+        assert recorder.events("database_up")[0]["spooled"] == "1"
