@@ -532,10 +532,10 @@ def test_directory_of_the_sockets_is_made_where_it_is_missing():
 
 
 def test_the_page_explains_every_event_and_no_other():
-    package = REPOSITORY / "popbsmtp_wrap" / "recorder"
+    package = REPOSITORY / "popbsmtp_wrap"
     logged = {
         name
-        for path in package.rglob("*.py")
+        for path in (*(package / "recorder").rglob("*.py"), *(package / "daemon").rglob("*.py"))
         for name in re.findall(r'\.event\(\s*"(\w+)"', path.read_text())
     }
     assert explained("event") == logged

@@ -79,7 +79,7 @@ def test_a_job_that_fails_ends_the_recorder_for_its_service_manager():
             recorder.wait_for_end()
         assert recorder.exit_status == 70
         *lines, last = recorder.log_text().splitlines()
-        event = [e for e in map(fields, lines) if e["event"] == "unexpected"][0]
+        event = next(e for e in map(fields, lines) if e["event"] == "unexpected")
         assert (event["what"], event["error"]) == ("commits", "KeyError('a job')")
         assert "in broken" in event["traceback"]
         assert last.startswith("popbsmtp: a job of the recorder has failed")
