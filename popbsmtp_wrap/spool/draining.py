@@ -23,8 +23,8 @@ class Chunk:
     """Logins of the spool, as old as they were when chunk() returned; there may be none.
 
     stored holds the same logins, in the same order, as the spool has them: with the moment at which
-    each was as old as it says. Whoever puts one back takes it from there, so that its age is
-    rounded up once. expired and untrusted count the records that were dropped: older than grace, and of no age
+    each was as old as it says. What is put back is taken from there, so that an age is rounded up
+    once. expired and untrusted count the records that were dropped: older than grace, and of no age
     that can be trusted. bad counts what was no record, errors are files that cannot be read.
     """
 

@@ -13,6 +13,7 @@ import pytest
 from tests.harness.directories import public_directory
 from tests.harness.mariadb import MariaDB
 from tests.harness.postgres import Postgres
+from tests.harness.process import wait_until
 from tests.servers.recorder_load import Load, next_address, settle
 from tests.servers.recorder_place import Recorder
 
@@ -126,7 +127,7 @@ def test_a_database_that_hangs_costs_the_first_logins_a_moment_and_the_others_no
                 started = time.monotonic()
                 assert recorder.login(next_address()) == ("OK", "")
                 waits.append(time.monotonic() - started)
-            assert recorder.status()["database"]["state"] == "down"
+            wait_until(lambda: recorder.status()["database"]["state"] == "down", 20, "the outage")
             time.sleep(8)
         finally:
             database.resume()
