@@ -8,14 +8,16 @@
     ...                                             # an orderly end
     await supervisor.cancel()
 
-A job that raises, or that returns before the end, is logged with its traceback and ends the
-process: without it the process would look alive and do nothing. The service manager starts another
-one. What fails for one connection or one answer costs that one alone: see guard().
+A job that raises, is cancelled or returns before the end is logged with its traceback and ends the
+process: without it the process would look alive and do nothing. A callback of the event loop that
+raises ends it, too, since nobody knows what it has left undone. The service manager starts another
+process. What fails for one connection or one answer costs that one alone: see guard().
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from popbsmtp_wrap.daemon import service_manager
@@ -42,24 +44,21 @@ class Supervisor:
         """True from stop(), or from the first failure, on."""
         return self._ends.is_set()
 
-    def start(self, name: str, job: Job) -> asyncio.Task[None]:
-        """Run *job*, which does not return before the end."""
+    def start(self, name: str, job: Job, *, may_end: bool = False) -> asyncio.Task[None]:
+        """Run *job* until the end; with *may_end* it may return, or be cancelled, before."""
         task = asyncio.create_task(job(), name=name)
         self._jobs.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, may_end=may_end))
         return task
 
-    def start_task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run *work*, which may return; if it fails, that is logged and costs nothing else."""
+    def start_request(self, name: str, request: Coroutine[Any, Any, None]) -> None:
+        """Run *request*; if it raises, that is logged and costs nothing else."""
 
         async def guarded() -> None:
             with self.guard(name):
-                await work
+                await request
 
-        task = asyncio.create_task(guarded(), name=name)
-        self._jobs.add(task)
-        task.add_done_callback(self._jobs.discard)
-        return task
+        self.start(name, guarded, may_end=True)
 
     @contextmanager
     def guard(self, what: str) -> Iterator[None]:
@@ -70,12 +69,12 @@ class Supervisor:
             self._log.unexpected(what, error)
 
     def loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Log what a callback of the event loop raised; for loop.set_exception_handler()."""
+        """End the process for what a callback raised; for loop.set_exception_handler()."""
         error = context.get("exception")
         if error is None:
             self._log.event("unexpected", what=context["message"])
         else:
-            self._log.unexpected(context["message"], error)
+            self._fail(context["message"], error)
 
     def watch(self, name: str, oldest_s: Callable[[], float]) -> None:
         """Have the watchdog ask *oldest_s* how long the oldest piece of work has waited.
@@ -126,11 +125,17 @@ class Supervisor:
                 return name
         return ""
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[None], *, may_end: bool) -> None:
         self._jobs.discard(task)
-        if task.cancelled() or (self.ending and task.exception() is None):
-            return
-        error = task.exception() or RuntimeError("it returned before the end")
-        self._log.unexpected(task.get_name(), error)
+        cancelled = task.cancelled()
+        error = None if cancelled else task.exception()
+        if error is None and not (may_end or self.ending):
+            how = "was cancelled" if cancelled else "returned"
+            error = RuntimeError(f"it {how} before the end")
+        if error is not None:
+            self._fail(task.get_name(), error)
+
+    def _fail(self, what: str, error: BaseException) -> None:
+        self._log.unexpected(what, error)
         self.failed = True
         self._ends.set()

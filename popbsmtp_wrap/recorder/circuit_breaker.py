@@ -1,6 +1,7 @@
 """Whether the database takes logins: up until a commit fails, then down until a probe succeeds."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from popbsmtp_wrap.daemon.backoff import Backoff
@@ -18,12 +19,12 @@ class CircuitBreaker:
         self.up = True
         # Why it is down, None while it is up.
         self.trouble: str | None = None
-        # What changes with every outage, to tell whether there was one meanwhile.
-        self.outages = 0
         self._probe = probe
         self._came_up = came_up
         self._log = log
         self._backoff = Backoff()
+        # When the next probe is due, None while one is under way.
+        self._due: float | None = None
         self._is_down = asyncio.Event()
         self._is_up = asyncio.Event()
         self._is_up.set()
@@ -33,7 +34,7 @@ class CircuitBreaker:
         before, self.trouble = self.trouble, trouble
         if self.up:
             self.up = False
-            self.outages += 1
+            self._due = time.monotonic()
             self._is_up.clear()
             self._is_down.set()
             self._log.event("database_down", error=trouble)
@@ -55,17 +56,26 @@ class CircuitBreaker:
         """Let the next probe come soon: the database is another one now."""
         self._backoff.reset()
 
+    def oldest_s(self) -> float:
+        """Return for how long a probe has been due that does not begin."""
+        if self.up or self._due is None:
+            return 0.0
+        return max(0.0, time.monotonic() - self._due)
+
     async def probe_while_down(self) -> None:
         """Probe with growing pauses while it is down; a job."""
         while True:
             await self._is_down.wait()
+            pause_s = self._backoff.next_s()
+            self._due = time.monotonic() + pause_s
             try:
-                async with asyncio.timeout(self._backoff.next_s()):
+                async with asyncio.timeout(pause_s):
                     await self._is_up.wait()
             except TimeoutError:
                 pass
             if self.up:
                 continue
+            self._due = None
             try:
                 await self._probe()
             except PopbsmtpError as error:

@@ -77,6 +77,7 @@ class CommitQueue:
         self._log = log
         self._counts = counts
         self._waiting: dict[str, PendingLogin] = {}
+        self._waiting_since = 0.0
         self._in_flight: list[PendingLogin] = []
         self._is_late = False
         self._landed = asyncio.Event()
@@ -126,14 +127,13 @@ class CommitQueue:
         return len(self._waiting) + len(self._in_flight) + self._fallback.kept
 
     def oldest_s(self) -> float:
-        """Return for how long the oldest login has waited in the queue, 0 when none does.
+        """Return for how long logins have waited in the queue for the next commit to begin.
 
-        Those that a commit has taken do not count: they wait for the database.
+        Those that a commit has taken, or that wait for its end, wait for the database.
         """
-        if not self.breaker.up or self._in_flight:
+        if self._in_flight or not self._waiting:
             return 0.0
-        now = time.monotonic()
-        return max((now - pending.since for pending in self._waiting.values()), default=0.0)
+        return time.monotonic() - self._waiting_since
 
     async def revoke(self, addresses: Collection[str] | None) -> None:
         """Forget *addresses*, None for all, once their logins so far are in the table.
@@ -197,6 +197,7 @@ class CommitQueue:
             known.merge(pending)
         else:
             if not self._waiting:
+                self._waiting_since = time.monotonic()
                 # Logins of the same turn of the loop go together.
                 self._loop.call_soon(self.write_at_once)
             self._waiting[address] = pending
@@ -225,7 +226,7 @@ class CommitQueue:
                 continue
             batch = self._take()
             patience_s = commit_patience_s(self._settings())
-            late = self._loop.call_later(patience_s, self._late)
+            late = self._loop.call_later(patience_s, self.hurry)
             overdue = self._loop.call_later(
                 patience_s + _OVERDUE_S, self._overdue, patience_s + _OVERDUE_S
             )
@@ -270,6 +271,7 @@ class CommitQueue:
         addresses = [address for address, _ in zip(self._waiting, range(size), strict=False)]
         self._in_flight = [self._waiting.pop(address) for address in addresses]
         self._landed.clear()
+        self._waiting_since = time.monotonic()
         return self._in_flight
 
     def _wrote(self, batch: Collection[PendingLogin], outcome: Outcome) -> None:
@@ -305,8 +307,11 @@ class CommitQueue:
         if outcome == "spooled" and self._takes_logins:
             self.drain.start()
 
-    def _late(self) -> None:
-        """Spool what waits for a commit that takes long; it may come all the same."""
+    def hurry(self) -> None:
+        """Spool what waits; the commit that is under way may come all the same.
+
+        Until it lands, other logins go to the spool as well.
+        """
         if self._takes_logins:
             self._fallback.reset_count()
         self._is_late = True

@@ -4,6 +4,7 @@ import asyncio
 import select
 import socket
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from popbsmtp_wrap.daemon.event_log import EventLog
@@ -90,14 +91,22 @@ class Connection:
 
     def start(self) -> None:
         """Take what has come, most often all, and what comes later."""
-        self.readable()
+        self._guarded(self.readable)
         if self.is_open:
             # Behind the commit, when it is done at once: most need no watching at all.
             self._loop.call_soon(self._watch)
 
     def _watch(self) -> None:
         if self.is_open:
-            self._loop.add_reader(self._descriptor, self.readable)
+            self._loop.add_reader(self._descriptor, self._guarded, self.readable)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """Take a *step*; whatever it raises costs this connection only."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - the others go on
+            self._house.log.unexpected(self.door.name, error)
+            self.close_unexpected()
 
     def readable(self) -> None:
         """Take what has come."""
@@ -131,9 +140,6 @@ class Connection:
             self._house.log.event("bad_request", socket=self.door.name, uid=self.uid, error=error)
             self._house.counts.dropped["bad request"] += 1
             self.send(self.door.refusal(str(error)))
-        except Exception as error:  # noqa: BLE001 - it costs this connection only
-            self._house.log.unexpected(self.door.name, error)
-            self.close_unexpected()
 
     def close_unexpected(self) -> None:
         """End the connection without an answer: serving it has raised an exception."""
@@ -144,7 +150,7 @@ class Connection:
         if not self.is_open or self._rest:
             return
         self._rest = answer
-        self._send_rest()
+        self._guarded(self._send_rest)
 
     def _send_rest(self) -> None:
         try:
@@ -153,7 +159,7 @@ class Connection:
         except BlockingIOError:
             self.began = time.monotonic()
             self._house.is_sending(self)
-            self._loop.add_writer(self._descriptor, self._send_rest)
+            self._loop.add_writer(self._descriptor, self._guarded, self._send_rest)
             return
         except OSError:
             pass  # it has gone

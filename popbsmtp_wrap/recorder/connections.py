@@ -128,6 +128,13 @@ class Connections:
         self.after_some()
 
     def _admit(self, peer: socket.socket, door: Door, empty_at: float) -> None:
+        try:
+            self._let_in(peer, door, empty_at)
+        except Exception as error:  # noqa: BLE001 - it costs this connection only
+            self.log.unexpected(door.name, error)
+            peer.close()
+
+    def _let_in(self, peer: socket.socket, door: Door, empty_at: float) -> None:
         peer.setblocking(False)
         _, uid, _ = _CREDENTIALS.unpack(
             peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)

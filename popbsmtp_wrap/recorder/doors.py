@@ -104,7 +104,7 @@ class WrapperDoor:
             else:
                 connection.send(f"OK\t{text}\n".encode("ascii"))
 
-        self._supervisor.start_task("control", administer())
+        self._supervisor.start_request("control", administer())
 
 
 # As Recording.not_recorded() takes it.

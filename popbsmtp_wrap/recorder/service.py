@@ -44,6 +44,8 @@ _MOST_CONNECTIONS: Final = 4096
 _OTHER_DESCRIPTORS: Final = 128
 # systemd's TimeoutStopSec is 90 s, but a mailbox waits meanwhile.
 _STOPPING_S: Final = 8.0
+# Of that, what logins wait for a commit that is under way when the end is asked for.
+_HURRY_S: Final = 1.0
 # Nobody waits, and main.cf may just have been changed, see ignored_networks().
 _POSTCONF_S: Final = 10.0
 # An administrator waits for the status, and the answer of a database is a part of it.
@@ -119,6 +121,9 @@ class Service:
         supervisor.start("reload", self._reloading)
         supervisor.start("sessions", self._sessions.run)
         supervisor.watch("commits", queue.oldest_s)
+        supervisor.watch("spool", self._spool.oldest_s)
+        supervisor.watch("drain", queue.drain.oldest_s)
+        supervisor.watch("probe", queue.breaker.oldest_s)
         supervisor.start("watchdog", supervisor.feed_watchdog)
         self._log.event(
             "started", version=__version__, pid=os.getpid(), sockets=",".join(self._doors)
@@ -277,11 +282,18 @@ class Service:
         """Answer whoever has asked; what is not in the table then is in the spool."""
         for path in self._doors:
             self._stop_listening(path, self._listeners.open[path])
+        loop = asyncio.get_running_loop()
+        hurry = loop.call_later(_HURRY_S, self._queue.hurry)
         await self._connections.finish(_STOPPING_S / 2)
+        hurry.cancel()
         await self._queue.close(_STOPPING_S / 2)
         await self._supervisor.cancel()
         self._renewals.close()
-        for part in (self._spool, self._database):
+        parts: list[AsyncSpool | AsyncDatabase] = [self._spool]
+        # One that is down would be waited for in vain, and mailboxes wait for the next recorder.
+        if self._queue.breaker.up:
+            parts.append(self._database)
+        for part in parts:
             try:
                 async with asyncio.timeout(_STOPPING_S / 4):
                     await part.close()

@@ -4,15 +4,15 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from popbsmtp_wrap import __version__
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon import service_manager
-from popbsmtp_wrap.daemon.supervisor import Supervisor
+from popbsmtp_wrap.daemon.supervisor import Job, Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
 from popbsmtp_wrap.networks import IgnoredNetworks, ignored_networks
@@ -105,12 +105,12 @@ class Service:
                 self._followed.pop(path).close()
         for path in wanted:
             if path not in self._tasks:
-                self._tasks[path] = self._supervisor.start_task(path, self._job(path))
+                self._tasks[path] = self._supervisor.start(path, self._job(path), may_end=True)
 
-    def _job(self, path: str) -> Coroutine[Any, Any, None]:
+    def _job(self, path: str) -> Job:
         if path == JOURNAL:
-            return self._follow_journal()
-        return self._read_stream() if path == STANDARD_INPUT else self._follow_file(path)
+            return self._follow_journal
+        return self._read_stream if path == STANDARD_INPUT else partial(self._follow_file, path)
 
     async def _follow_file(self, path: str) -> None:
         source = self._judge.source(path)

@@ -47,6 +47,15 @@ CommitQueue.write_at_once = lambda self: self._work.set() if self._waiting else 
 """
 
 
+A_CALLBACK = """\
+from popbsmtp_wrap.recorder.commit_queue import CommitQueue
+def broken(self):
+    if self._waiting:
+        raise KeyError("a callback")
+CommitQueue.write_at_once = broken
+"""
+
+
 class Broken(Recorder):
     """A recorder with a bug."""
 
@@ -84,6 +93,19 @@ def test_a_job_that_fails_ends_the_recorder_for_its_service_manager():
         assert "in broken" in event["traceback"]
         assert last.startswith("popbsmtp: a job of the recorder has failed")
         # What it had taken is not lost: the next one writes it.
+        assert recorder.toolkit("flush").stdout == "1\n"
+        assert set(recorder.rows()) == {"198.51.100.1"}
+
+
+def test_a_callback_that_fails_ends_the_recorder_and_opens_the_mailbox():
+    with Broken(A_CALLBACK) as recorder:
+        assert recorder.dovecot_login("198.51.100.1") == b"alice\thome=/home/alice\n"
+        recorder.wait_for_end()
+        assert recorder.exit_status == 70
+        *lines, _ = recorder.log_text().splitlines()
+        events = {event["event"]: event for event in map(fields, lines)}
+        assert events["unexpected"]["error"] == "KeyError('a callback')"
+        assert events["stopped"]["lost"] == "0"
         assert recorder.toolkit("flush").stdout == "1\n"
         assert set(recorder.rows()) == {"198.51.100.1"}
 
@@ -202,6 +224,50 @@ def test_an_acknowledged_login_whose_row_is_gone_is_written_again(postgres):
         postgres.sql("DELETE FROM popbsmtp WHERE address = '198.51.100.50'", "mail")
         assert recorder.login("198.51.100.50", "carol") == ("OK", "")
         wait_until(lambda: "198.51.100.50" in recorder.rows(), PATIENCE_S, "the row")
+
+
+def test_a_login_that_waits_for_a_commit_is_spooled_at_the_end_and_its_mailbox_opens(postgres):
+    # Nothing is given up by itself within 20 s.
+    waits = {"top": "wrapper = { wait = 50 }", "recorder": "reply_timeout = 50"}
+    url = postgres.url("mail")
+    with Recorder(url=url, database="connect_timeout = 60", **waits) as recorder:
+        assert recorder.login("198.51.100.70") == ("OK", "")
+        postgres.pause()
+        try:
+            replies = []
+            peer = threading.Thread(
+                target=lambda: replies.append(recorder.dovecot_login("198.51.100.71"))
+            )
+            peer.start()
+            wait_until(lambda: recorder.status()["waiting"] == 1, PATIENCE_S, "the commit")
+            recorder.send_signal(signal.SIGTERM)
+            peer.join(PATIENCE_S)
+            assert replies == [b"alice\thome=/home/alice\n"]
+            recorder.wait_for_end()
+            assert recorder.exit_status == 0
+            assert recorder.events("stopped")[0]["lost"] == "0"
+        finally:
+            postgres.resume()
+        recorder.toolkit("flush")
+        assert "198.51.100.71" in recorder.rows()
+
+
+def test_a_remembered_login_is_not_lost_with_a_recorder_that_ends(postgres):
+    address = "198.51.100.80"
+    with Recorder(url=postgres.url("mail")) as recorder:
+        assert recorder.login(address, "alice") == ("OK", "")
+        postgres.stop()
+        try:
+            assert recorder.login(address, "bob") == ("OK", "")
+            assert recorder.status()["outcomes"]["remembered"] == 1
+            recorder.send_signal(signal.SIGTERM)
+            recorder.wait_for_end()
+        finally:
+            postgres.start()
+        # As a fail-over to a server that had not got the commit.
+        postgres.sql(f"DELETE FROM popbsmtp WHERE address = '{address}'", "mail")
+        assert recorder.toolkit("flush").stdout == "1\n"
+        assert recorder.rows()[address] == "bob"
 
 
 def test_why_the_database_is_down_is_logged_although_the_spool_was_faster(postgres):

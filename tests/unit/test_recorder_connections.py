@@ -260,6 +260,40 @@ def test_a_surprise_costs_one_connection(house):
     house(test, LineDoor())
 
 
+@pytest.mark.parametrize("method", ["is_complete", "serve"])
+def test_whatever_a_connection_raises_costs_itself(house, monkeypatch, method):
+    async def test(house):
+        before = getattr(LineDoor, method)
+
+        def broken(door, *arguments):
+            if b"bad\n" in arguments:
+                raise KeyError(method)
+            return before(door, *arguments)
+
+        monkeypatch.setattr(LineDoor, method, broken)
+        at_once = await house.connect(b"bad\n")
+        later = await house.connect(b"ba")
+        later.send(b"d\n")
+        assert await rest(at_once) == await rest(later) == b""
+        good = await house.connect(b"good\n")
+        house.door.served[-1][1].send(b"here\n")
+        assert await rest(good) == b"here\n"
+        assert house.counts.dropped == {"unexpected": 2}
+
+    house(test, LineDoor())
+
+
+def test_a_peer_that_cannot_be_admitted_costs_itself(house):
+    async def test(house):
+        house.connections.allowed = None  # "in" raises TypeError
+        assert await rest(await house.connect(b"please\n")) == b""
+        house.connections.allowed = {os.geteuid()}
+        await house.connect(b"please\n")
+        assert house.requests() == [b"please\n"]
+
+    house(test, LineDoor())
+
+
 def test_a_user_who_is_not_allowed_is_told_and_takes_no_room(house):
     async def test(house):
         await house.connect(b"please\n")

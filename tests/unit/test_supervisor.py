@@ -103,14 +103,14 @@ def test_a_job_that_fails_while_it_is_cancelled_is_logged(log):
     assert log.written[0][1]["error"] == "ValueError('at the end')"
 
 
-def test_a_task_and_a_guarded_block_cost_themselves_alone(log):
+def test_a_request_and_a_guarded_block_cost_themselves_alone(log):
     async def breaks():
         raise ValueError("one request")
 
     async def scenario(supervisor):
         supervisor.start("commits", for_ever)
-        task = supervisor.start_task("control", breaks())
-        await asyncio.wait([task])
+        supervisor.start_request("control", breaks())
+        await asyncio.sleep(0.01)
         with supervisor.guard("answer"):
             raise ValueError("one answer")
         await asyncio.sleep(0)
@@ -121,17 +121,47 @@ def test_a_task_and_a_guarded_block_cost_themselves_alone(log):
     assert [fields["what"] for _, fields in log.written] == ["control", "answer"]
 
 
-def test_what_a_callback_of_the_loop_raises_is_logged_with_its_traceback(log):
+def test_a_callback_of_the_loop_that_raises_ends_the_process(log):
     def breaks_in_a_callback():
         raise ValueError("one callback")
 
     async def scenario(supervisor):
+        supervisor.start("commits", for_ever)
         asyncio.get_running_loop().call_soon(breaks_in_a_callback)
-        await asyncio.sleep(0.01)
-        supervisor.stop()
 
-    run(log, scenario)
+    assert run(log, scenario).failed
     assert "in breaks_in_a_callback" in log.written[0][1]["traceback"]
+
+
+def test_a_job_that_something_else_has_cancelled_has_failed(log):
+    async def waits_for_a_cancelled_future():
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    async def scenario(supervisor):
+        supervisor.start("commits", waits_for_a_cancelled_future)
+
+    assert run(log, scenario).failed
+    assert log.written[0][1]["error"] == "RuntimeError('it was cancelled before the end')"
+
+
+def test_a_job_that_may_end_returns_or_is_cancelled_but_may_not_raise(log):
+    async def returns():
+        await asyncio.sleep(0)
+
+    async def breaks():
+        raise ValueError("a file")
+
+    async def scenario(supervisor):
+        supervisor.start("input", returns, may_end=True)
+        supervisor.start("old file", for_ever, may_end=True).cancel()
+        await asyncio.sleep(0.01)
+        assert not supervisor.ending
+        supervisor.start("file", breaks, may_end=True)
+
+    assert run(log, scenario).failed
+    assert [fields["what"] for _, fields in log.written] == ["file"]
 
 
 class Manager:
