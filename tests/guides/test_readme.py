@@ -12,7 +12,7 @@ from itertools import groupby
 import pytest
 
 from tests.guides import readme
-from tests.guides.mail import Client, prepare_dovecot, prepare_postfix
+from tests.guides.mail import Client, connect, prepare_dovecot, prepare_postfix
 from tests.harness.machine import REPOSITORY, machine
 from tests.harness.systemd_machine import systemd_machine
 
@@ -145,6 +145,7 @@ def test_guide_d_coming_from_the_wiki():
 
 def test_guide_e_the_recorder_under_systemd_and_without():
     with systemd_machine(IPV4, IPV6, SERVER4, SERVER6, "198.51.100.8") as host:
+        connect(host, IPV4, IPV6, "198.51.100.8")
         other = Client(host, "198.51.100.8", SERVER4)
         install, basis, *servers, _, _ = readme.guide("sqlite")
         follow(host, install)

@@ -196,15 +196,16 @@ def test_control_requests_of_peers_that_hung_up_are_harmless(activated):
 
 def test_clock_of_another_time_namespace_is_not_compared_with_ours():
     with Recorder() as recorder:
-        for clock, boot_ns in ((b"1", 0), (b"", 10**18), (b"1", 10**18)):
+        clocks = ((b"1", 0), (b"", 10**18), (b"1", 10**18))
+        for number, (clock, boot_ns) in enumerate(clocks):
+            address = f"198.51.100.{number}"
             _, _, wall_ns = read_clocks()
             moment = (clock, boot_ns, wall_ns - 5 * 10**9)
             with recorder.connect() as peer:
                 asked_at = time.time()
-                peer.sendall(format_request("198.51.100.7", b"a", b"", 0, moment))
+                peer.sendall(format_request(address, b"a", b"", 0, moment))
                 assert read_all(peer) == b"OK\n"
-            assert asked_at - 5 - SLACK_S < seen(recorder)["198.51.100.7"] < asked_at - 3
-            assert recorder.toolkit("revoke", "--all").returncode == 0
+            assert asked_at - 5 - SLACK_S < seen(recorder)[address] < asked_at - 3
 
 
 def test_moment_in_the_future_is_refused():
