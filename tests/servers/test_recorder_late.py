@@ -232,3 +232,27 @@ def test_wrapper_without_a_wait_is_recorded_by_a_busy_recorder():
         time.sleep(0.5)
         recorder.resume()
         wait_until(lambda: recorder.rows() == {"198.51.100.7": "alice"}, PATIENCE_S, "the row")
+
+
+def test_revoke_stands_whatever_a_stopped_recorder_reads_later():
+    with Recorder(recorder="refresh = 0") as recorder:
+        revoked = ["198.51.100.1", "198.51.100.2", "198.51.100.3"]
+        assert recorder.login(revoked[0]) == ("OK", "")
+        recorder.pause()
+        wrapper(recorder, revoked[0], "0.5")
+        wrapper(recorder, revoked[1], "0")
+        waiting = recorder.connect(recorder.postlogin["imap"])
+        waiting.sendall(dovecot_request(revoked[2]))
+        time.sleep(2)
+        done = recorder.toolkit("revoke", *revoked)
+        assert done.returncode == 75, done.stderr
+        assert recorder.rows() == {}
+        recorder.resume()
+        assert answers([waiting]) == [b"alice\thome=/home/alice\n"]
+        assert recorder.login("198.51.100.9") == ("OK", "")
+        wait_until(lambda: recorder.status()["waiting"] == 0, PATIENCE_S, "the commits")
+        assert recorder.rows().keys() == {"198.51.100.9"}
+        # The next login is one of its own.
+        for address in revoked:
+            assert recorder.login(address) == ("OK", "")
+        assert recorder.rows().keys() == {"198.51.100.9", *revoked}
