@@ -9,7 +9,7 @@
                  spool ──► answered; drained into the table later (spool_drain.py)
                       │ the spool takes nothing
                       ▼
-                 refused; kept in memory for a later commit (overflow.py)
+                 refused; kept in memory for a later commit (spill.py)
 
 While the database is up, logins wait for the commit that runs and go into the next one. A commit
 that fails, or that takes longer than commit_patience_s(), takes the database down
@@ -19,9 +19,8 @@ asking the database again.
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
@@ -34,12 +33,13 @@ from popbsmtp_wrap.recorder.async_spool import AsyncSpool
 from popbsmtp_wrap.recorder.circuit_breaker import CircuitBreaker
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.locked_rows import LockedRows
-from popbsmtp_wrap.recorder.overflow import Overflow
 from popbsmtp_wrap.recorder.pending_login import Answer, PendingLogin, commit_patience_s
 from popbsmtp_wrap.recorder.recent_addresses import RecentAddresses
+from popbsmtp_wrap.recorder.spill import Spill
 from popbsmtp_wrap.recorder.spool_drain import SpoolDrain
+from popbsmtp_wrap.recorder.verification import verify_remembered
 
-# Unanswered logins, or logins that neither database nor spool takes; 1 kB each.
+# Unanswered logins; 1 kB each.
 _MOST_WAITING: Final = 10_000
 # A login that was older than this when it was written may have been revoked in between, so its
 # address is not remembered.
@@ -65,7 +65,7 @@ class CommitQueue:
         self.recent = RecentAddresses(settings().refresh)
         self.breaker = CircuitBreaker(self._probe, self._came_up, log)
         self.locked = LockedRows(time.monotonic)
-        self.drain = SpoolDrain(spool, self._write, self.locked, log)
+        self.drain = SpoolDrain(spool, self._write, self._go_down, self.locked, log)
         self._settings = settings
         self._database = database
         self._spool = spool
@@ -76,7 +76,7 @@ class CommitQueue:
         self._in_flight: list[PendingLogin] = []
         self._landed = asyncio.Event()
         self._landed.set()
-        self._overflow = Overflow(_MOST_WAITING)
+        self._spill = Spill(spool, self._spooled, self._retry, counts)
         self._unanswered = 0
         self._spooled_while_down = 0
         self._loop = asyncio.get_running_loop()
@@ -132,7 +132,7 @@ class CommitQueue:
 
     def depth(self) -> int:
         """Return how many addresses wait for a commit."""
-        return len(self._waiting) + len(self._in_flight) + len(self._overflow)
+        return len(self._waiting) + len(self._in_flight) + self._spill.kept
 
     def oldest_s(self) -> float:
         """Return for how long the oldest login has waited in the queue, 0 when none does.
@@ -158,7 +158,7 @@ class CommitQueue:
 
     def forget(self, addresses: Collection[str] | None) -> None:
         """Have the next login of *addresses*, None for all, written, and none before it."""
-        self._overflow.forget(addresses)
+        self._spill.forget(addresses)
         if addresses is None:
             self.recent.forget_all()
         for address in addresses or ():
@@ -177,7 +177,7 @@ class CommitQueue:
                     await self._spool.settled()
         # Their clients were told that these are not safe, or see their connection end.
         lost = sum(p.is_open for p in (*self._waiting.values(), *self._in_flight))
-        self._log.event("stopped", lost=lost + len(self._overflow))
+        self._log.event("stopped", lost=lost + self._spill.kept)
 
     async def _settled(self) -> None:
         """Return when every login so far is answered."""
@@ -188,7 +188,7 @@ class CommitQueue:
     def _queue(self, pending: PendingLogin) -> None:
         address = pending.login.address
         if not self.breaker.up or self.locked.holds(address):
-            self._to_spool([pending])
+            self._spill.add([pending])
         elif known := self._waiting.get(address):
             known.merge(pending)
         else:
@@ -221,35 +221,26 @@ class CommitQueue:
             except PopbsmtpError as error:
                 self._in_flight = []
                 self._go_down(str(error))
-                self._to_spool(batch)
+                self._spill.add(batch)
             else:
                 self._wrote(batch, outcome)
             finally:
                 slow.cancel()
                 self._landed.set()
 
-    async def verify_remembered(self, pause_s: float = 1.0) -> None:
-        """Write the remembered logins whose rows are gone; a job.
+    async def verify_remembered(self) -> None:
+        """Write the remembered logins whose rows are gone; a job."""
+        await verify_remembered(
+            self.recent,
+            # The row of what is spooled is still to come.
+            lambda: self.breaker.up and not self._spool.waiting,
+            self._missing,
+            self._queue,
+            self._go_down,
+        )
 
-        A row goes with a fail-over that lost its commit, with a TRUNCATE, or with a revocation on
-        another host, which wins in the table: the login is written with its true age.
-        """
-        while True:
-            await asyncio.sleep(pause_s)
-            if not self.breaker.up or self._spool.waiting:
-                continue
-            if not (hits := self.recent.take_hits()):
-                continue
-            try:
-                gone = await self._database.missing(hits)
-            except PopbsmtpError as error:
-                self._go_down(str(error))
-                for address, hit in hits.items():
-                    self.recent.put_back(address, hit)
-                continue
-            for address in gone:
-                self.recent.forget(address)
-                self._queue(PendingLogin(*hits[address], answer=None))
+    async def _missing(self, addresses: Collection[str]) -> set[str]:
+        return await self._database.missing(addresses)
 
     async def look_for_spooled(self, pause_s: float = 5.0) -> None:
         """Find out whether the database is up, and look for what others have spooled; a job."""
@@ -259,28 +250,9 @@ class CommitQueue:
             self._go_down(str(error))
         while True:
             if self.breaker.up:
-                self.drain.ready.set()
+                self._drain_now()
             await asyncio.sleep(pause_s)
             await self.look()
-
-    async def drain_spool(self) -> None:
-        """Write what the spool holds while the database is up; a job."""
-        while True:
-            await self.drain.ready.wait()
-            try:
-                if not await self.drain.some():
-                    self.drain.ready.clear()
-                    if (pause_s := self.locked.next_s()) is not None:
-                        self._loop.call_later(pause_s + 0.05, self._drain_again)
-            except PopbsmtpError as error:
-                self._go_down(str(error))
-
-    def _drain_again(self) -> None:
-        if not self.breaker.up:
-            return
-        for pending in self._overflow.take().values():
-            self._queue(pending)
-        self.drain.ready.set()
 
     async def _write(self, batch: list[Seen]) -> Outcome:
         """Commit *batch*, count and log what was not taken, and return that."""
@@ -323,7 +295,7 @@ class CommitQueue:
                 if pending.is_open and pending.refuse(refused[address]):
                     self._queue(pending)
             elif address in locked:
-                self._to_spool([pending])
+                self._spill.add([pending])
             else:
                 self._is_safe(pending, "committed")
 
@@ -343,7 +315,7 @@ class CommitQueue:
         """Spool what waits for a commit that takes too long; it may come all the same."""
         batch = self._in_flight
         self._go_down(f"no commit within {commit_patience_s(self._settings()):g} s")
-        self._to_spool(batch)
+        self._spill.add(batch)
 
     def _go_down(self, trouble: str) -> None:
         self.drain.ready.clear()
@@ -351,42 +323,31 @@ class CommitQueue:
             self._spooled_while_down = 0
         self.breaker.trip(trouble)
         waiting, self._waiting = self._waiting, {}
-        self._to_spool(waiting.values())
+        self._spill.add(waiting.values())
 
     def _came_up(self) -> None:
-        self._log.event("database_up", spooled=self._spooled_while_down, kept=len(self._overflow))
-        for pending in self._overflow.take().values():
-            self._queue(pending)
+        self._log.event("database_up", spooled=self._spooled_while_down, kept=self._spill.kept)
+        self._drain_now()
         self._work.set()
-        self.drain.ready.set()
 
     async def _probe(self) -> None:
         if not await self.drain.some():
             await self._database.ping()
 
-    def _to_spool(self, logins: Iterable[PendingLogin]) -> None:
-        for pending in list(logins):
-            if pending.is_open:
-                self._spool.add(pending.login, pending.since, partial(self._spooled, pending))
+    def _spooled(self, pending: PendingLogin) -> None:
+        self._spooled_while_down += not self.breaker.up
+        self._is_safe(pending, "spooled")
+        if self.breaker.up:
+            self.drain.ready.set()
 
-    def _spooled(self, pending: PendingLogin, trouble: str | None) -> None:
-        if not pending.is_open:
-            return  # committed meanwhile
-        if trouble is None:
-            self._spooled_while_down += not self.breaker.up
-            self._is_safe(pending, "spooled")
-            if self.breaker.up:
-                self.drain.ready.set()
-            return
-        if not pending.kept:
-            self._counts.outcomes["refused"] += pending.askers
-        pending.answer(trouble)
-        self._keep(pending)
-
-    def _keep(self, pending: PendingLogin) -> None:
-        """Keep a login that nobody takes in memory, as long as we live and there is room."""
-        pending.kept = True
-        if self.breaker.up and not self.locked.holds(pending.login.address):
+    def _drain_now(self) -> None:
+        """Write what is in the spool, and what was kept in memory."""
+        for pending in self._spill.take_kept():
             self._queue(pending)
-        elif not self._overflow.add(pending):
-            self._counts.outcomes["lost"] += 1
+        self.drain.ready.set()
+
+    def _retry(self, pending: PendingLogin) -> bool:
+        if not self.breaker.up or self.locked.holds(pending.login.address):
+            return False
+        self._queue(pending)
+        return True

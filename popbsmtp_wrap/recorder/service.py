@@ -112,7 +112,7 @@ class Service:
         self._listen()
         supervisor.start("commits", queue.commit_waiting)
         supervisor.start("spool", self._spool.append_queued)
-        supervisor.start("drain", queue.drain_spool)
+        supervisor.start("drain", queue.drain.run)
         supervisor.start("probe", queue.breaker.probe_while_down)
         supervisor.start("look", queue.look_for_spooled)
         supervisor.start("verify", queue.verify_remembered)

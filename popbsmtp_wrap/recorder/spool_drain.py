@@ -3,13 +3,17 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
+from typing import Final
 
 from popbsmtp_wrap.daemon.event_log import EventLog
-from popbsmtp_wrap.errors import SpoolError
+from popbsmtp_wrap.errors import PopbsmtpError, SpoolError
 from popbsmtp_wrap.recorder.async_database import Outcome, Seen
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
 from popbsmtp_wrap.recorder.latest_first import LatestFirst
 from popbsmtp_wrap.recorder.locked_rows import LockedRows
+
+# After the moment from which a locked row may be tried again.
+_LOCKED_S: Final = 0.05
 
 
 class SpoolDrain:
@@ -19,16 +23,34 @@ class SpoolDrain:
         self,
         spool: AsyncSpool,
         write: Callable[[list[Seen]], Awaitable[Outcome]],
+        failed: Callable[[str], None],
         locked: LockedRows,
         log: EventLog,
     ) -> None:
+        """*write* commits logins, *failed* hears why it could not."""
         # Set while there may be something to drain and the database is up.
         self.ready = asyncio.Event()
         self.locked = locked
         self._spool = spool
         self._write = write
+        self._failed = failed
         self._log = log
         self._one_at_a_time = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Write what the spool holds while the database is up; a job."""
+        while True:
+            await self.ready.wait()
+            try:
+                if await self.some():
+                    continue
+            except PopbsmtpError as error:
+                self._failed(str(error))
+                continue
+            self.ready.clear()
+            if (pause_s := self.locked.next_s()) is not None:
+                # Tried again while everything else is written at once.
+                asyncio.get_running_loop().call_later(pause_s + _LOCKED_S, self.ready.set)
 
     async def some(self) -> bool:
         """Write the oldest chunk; return False when there is nothing that can be written now.
