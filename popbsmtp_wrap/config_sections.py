@@ -108,6 +108,9 @@ class Recorder:
     reply_timeout: float = setting(1.0, values.between(0.1, 50, 'a duration from "0.1s" to "50s"'))
     spool: str = setting("/var/spool/popbsmtp", values.absolute)
     spool_size: int = setting(64 << 20, values.size)
+    # More users of one address within grace are reported, see recorder/shared_addresses.py.
+    shared_users: int = setting(20, values.count(1, 1000))
+    refuse_shared: bool = setting(default=False, parse=values.boolean)
     log: str = setting("stderr", values.one_of("stderr", "syslog"))
 
     @property

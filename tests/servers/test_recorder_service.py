@@ -543,7 +543,7 @@ def test_the_page_explains_every_event_and_no_other():
 
 def test_the_page_explains_every_key_of_the_status(recorder):
     assert set(recorder.status()) == explained("key")
-    for name in ("database", "spool", "sessions"):
+    for name in ("database", "spool", "sessions", "shared"):
         (row,) = re.findall(rf"^\| `{name}` \|.*", PAGE.read_text(), re.MULTILINE)
         assert set(recorder.status()[name]) <= set(re.findall(r"`(\w+)`", row))
 
