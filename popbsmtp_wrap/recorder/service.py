@@ -258,7 +258,7 @@ class Service:
             # Nobody can have waited at a socket of ours since before there was this process.
             empty_at = _STARTED if self._listeners.is_ours(path) else -math.inf
             self._connections.listen(sockets[path], self._doors[path], empty_at)
-        for path in set(sockets) - set(recorder.sockets):
+        for path in set(self._listeners.open) - set(recorder.sockets):
             self._log.event("unused_socket", path=path)
 
     def _stop_listening(self, path: str, listener: socket.socket) -> None:
