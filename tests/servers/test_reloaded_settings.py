@@ -8,13 +8,11 @@ import asyncio
 import gc
 import sqlite3
 import sys
-import threading
 import time
 import types
-from collections import deque
 from contextlib import closing, suppress
 from dataclasses import fields, is_dataclass
-from functools import _lru_cache_wrapper, partial
+from functools import partial
 
 import pytest
 
@@ -26,6 +24,7 @@ from popbsmtp_wrap.store.files import prepare
 from popbsmtp_wrap.store.setup import create
 from popbsmtp_wrap.wire import format_request
 from tests.harness.directories import public_directory, write
+from tests.harness.reachable import search
 from tests.servers.recorder_place import PATIENCE_S, dovecot_request
 
 OLD, NEW = 0, 1
@@ -46,8 +45,6 @@ INDISTINCT = {
 }
 # What an object makes of a number of seconds when it copies it: milliseconds, shares, a rate.
 FACTORS = (1, 1000, 1e6, 1e9, 1 / 2, 1 / 3, 1 / 4, 1 / 60, 0.4, 0.2, 2)
-# Modules, classes and code belong to the program, not to the configuration.
-PROGRAM = (types.ModuleType, type, types.CodeType, types.BuiltinFunctionType)
 
 
 def values(folder, which):
@@ -165,53 +162,6 @@ class Traces:
         return None
 
 
-def referents(thing):
-    """Return what *thing* refers to: by attributes, containers, closures, frames."""
-    if isinstance(thing, types.FunctionType):
-        # Not its globals: those are the module's.
-        return [thing.__closure__, thing.__defaults__, thing.__kwdefaults__, thing.__dict__]
-    if isinstance(thing, types.FrameType):
-        return list(thing.f_locals.values())
-    if isinstance(thing, _lru_cache_wrapper) and not thing.__module__.startswith("popbsmtp_wrap"):
-        # Of Python's own, which remembers by value: urlsplit().
-        return []
-    found = gc.get_referents(thing)
-    if isinstance(thing, types.CoroutineType | types.AsyncGeneratorType | types.GeneratorType):
-        frame = getattr(thing, "cr_frame", None) or getattr(thing, "gi_frame", None)
-        found += [frame, getattr(thing, "cr_await", None)]
-    if isinstance(thing, threading.Thread):
-        frame = sys._current_frames().get(thing.ident)
-        while frame is not None:
-            found.append(frame)
-            frame = frame.f_back
-    return found
-
-
-def search(roots, traces, aside):
-    """Return what is left of the old settings below *roots*, as texts of key and path."""
-    found = set()
-    seen = {id(thing) for thing in aside}
-    # Held, so that no identity is used twice meanwhile.
-    held = list(aside)
-    queue = deque((root, type(root).__name__) for root in roots)
-    while queue:
-        thing, path = queue.popleft()
-        if id(thing) in seen or isinstance(thing, PROGRAM):
-            continue
-        seen.add(id(thing))
-        held.append(thing)
-        if key := traces.of(thing):
-            found.add(f"{key}: {path}")
-            continue
-        if isinstance(thing, str | bytes | int | float):
-            continue
-        for inner in referents(thing):
-            if inner is not None:
-                queue.append((inner, f"{path} > {type(inner).__name__}"))
-    assert len(held) > 1000, "nothing was looked through"
-    return found
-
-
 def roots(service):
     """Return the service and all global objects of the package."""
     found = [service]
@@ -298,7 +248,7 @@ async def left_behind(running):
         here = [running, running.settings, traces, serving, *gc.get_referents(traces)]
         deadline = time.monotonic() + 15
         # What was under way before the reload may still end.
-        while found := search(roots(service), traces, here):
+        while found := search(roots(service), traces.of, here):
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.5)
@@ -332,6 +282,6 @@ def test_what_is_looked_for_is_found_wherever_it_hides(running, hide):
     traces = Traces(old, new, set())
     room = [types.SimpleNamespace(x=str(n)) for n in range(2000)]
     for value in (old, old.recorder, old.grace, old.grace * 1000, old.database.url, old.refresh):
-        assert search([*room, hide(print, value)], traces, []), value
+        assert search([*room, hide(print, value)], traces.of, []), value
     for value in (new, new.recorder, new.grace, new.database.url, new.refresh):
-        assert not search([*room, hide(print, value)], traces, []), value
+        assert not search([*room, hide(print, value)], traces.of, []), value
