@@ -6,6 +6,7 @@ import pytest
 
 from tests.harness.process import wait_until
 from tests.servers.recorder_place import PATIENCE_S, Recorder
+from tests.servers.watch_place import Watch, append, dovecot
 
 NAT, OTHER = "198.51.100.7", "2001:db8::7"
 REFUSE = "shared_users = 3\nrefuse_shared = true"
@@ -120,6 +121,19 @@ def test_address_is_recorded_again_once_grace_is_over():
             return NAT in recorder.rows()
 
         wait_until(is_recorded, PATIENCE_S, "the end of grace")
+
+
+def test_logins_that_the_watcher_reads_count_as_well(refusing):
+    with Watch(refusing) as watch:
+        for number, user in enumerate(["ann", "bob", "cleo", "dora"], 1):
+            append(watch.log, dovecot(NAT, user))
+            wait_until(
+                lambda number=number: refusing.status()["logins"].get("wrapper") == number,
+                PATIENCE_S,
+                "the login",
+            )
+    assert refusing.status()["outcomes"]["shared"] == 1
+    assert reports(refusing) == [(NAT, "4", "no")]
 
 
 def test_reload_takes_another_limit_and_refusal(recorder):
