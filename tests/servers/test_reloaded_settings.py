@@ -47,10 +47,14 @@ INDISTINCT = {
 FACTORS = (1, 1000, 1e6, 1e9, 1 / 2, 1 / 3, 1 / 4, 1 / 60, 0.4, 0.2, 2)
 
 
-def values(folder, which):
-    """Return a configuration of which every value is another one for OLD and for NEW."""
+def values(folder, which, *, same_sockets=False):
+    """Return a configuration of which every value is another one for OLD and for NEW.
+
+    With *same_sockets* all but the sockets: what serves them lives on.
+    """
     name = ("bygone", "current")[which]
     number = (1, 2)[which]
+    place = "kept" if same_sockets else name
     return {
         "grace": (171717, 282828)[which],
         "database": {
@@ -71,8 +75,8 @@ def values(folder, which):
         },
         "wrapper": {"wait": (3.131, 4.242)[which]},
         "recorder": {
-            "socket": f"{folder}/{name}.sock",
-            "postlogin": [{"path": f"{folder}/{name}-imap.sock", "service": f"{name}-imap"}],
+            "socket": f"{folder}/{place}.sock",
+            "postlogin": [{"path": f"{folder}/{place}-imap.sock", "service": f"{place}-imap"}],
             "socket_mode": "0600",
             "socket_owner": "",
             "socket_group": "",
@@ -174,10 +178,10 @@ def roots(service):
 class Running:
     """A recorder of this process."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **options):
         self.folder = folder
         self.settings = [
-            config.parse(values(folder, which), "popbsmtp.toml") for which in (OLD, NEW)
+            config.parse(values(folder, which, **options), "popbsmtp.toml") for which in (OLD, NEW)
         ]
         (folder / "spool").mkdir(mode=0o700)
         for settings, name in zip(self.settings, ("bygone", "current"), strict=True):
@@ -272,7 +276,9 @@ def test_every_key_is_another_one_after_the_reload(running):
     assert same <= INDISTINCT | only_at_start | {"watch.pattern"}
 
 
-def test_nothing_goes_on_with_settings_from_before_a_reload(running):
+@pytest.mark.parametrize("same_sockets", [False, True])
+def test_nothing_goes_on_with_settings_from_before_a_reload(same_sockets):
+    running = Running(public_directory(), same_sockets=same_sockets)
     assert asyncio.run(left_behind(running)) == set()
 
 
