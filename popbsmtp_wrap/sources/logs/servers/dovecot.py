@@ -321,13 +321,21 @@ _FAILURE = pattern(
 )
 
 
+def _with_user(process: str) -> tuple[Pattern, ...]:
+    """Return the patterns of logins with a user for messages that begin with *process*."""
+    head = process + _BEGIN
+    return (
+        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
+        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
+    )
+
+
 def _patterns(process: str) -> tuple[Pattern, ...]:
     """Return the patterns for messages that begin with *process*."""
     head = process + _BEGIN
     return (
         _LOGOUT,
-        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
-        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
+        *_with_user(process),
         pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_RIP}{_END}", *_ONCE),
         # 0.99
         pattern(
@@ -373,7 +381,7 @@ _OWN_1X = rf"(?:{_OWN_TIME})?Info:[ ](?P<service>imap|pop3)-login(?:\[[0-9]{{1,1
 DOVECOT: Final = Server(
     "dovecot",
     tags(r"dovecot[A-Za-z0-9_.-]{0,40}"),
-    (*_patterns(_NAMED), *_patterns(f"{_OWN_TIME}{_OWN_PROCESS}")[1:-1]),
+    (*_patterns(_NAMED), *_with_user(f"{_OWN_TIME}{_OWN_PROCESS}")),
     _DOVECOT_SAMPLES,
     _REASONS,
     "client_get_log_str() in src/login-common/client-common.c; mail_log_prefix",
@@ -385,6 +393,6 @@ DOVECOT_LOGIN: Final = Server(
 DOVECOT_OWN_LOG: Final = Server(
     "dovecot",
     None,
-    (_LOGOUT, *_patterns(f"{_CARRIED}{_OWN_PROCESS}")[1:-1], *_patterns(_OWN_1X)[1:-1]),
+    (_LOGOUT, *_with_user(f"{_CARRIED}{_OWN_PROCESS}"), *_with_user(_OWN_1X)),
     _OWN_LOG_SAMPLES,
 )
