@@ -19,7 +19,7 @@ from popbsmtp_wrap.spool.draining import Chunk, Drain
 from popbsmtp_wrap.spool.remove import remove
 from popbsmtp_wrap.spool.stamp import Stamp
 from popbsmtp_wrap.spool.writing import Appender, put_all
-from popbsmtp_wrap.store.batch import LARGEST_BATCH, Seen
+from popbsmtp_wrap.store.batch import LARGEST_BATCH
 
 # A directory that was not usable is tried again after this.
 _REOPEN_S: Final = 1.0
@@ -60,7 +60,9 @@ class AsyncSpool:
         self._open: _Open | None = None
         self._held = -1
         self._tried = 0.0
-        self._queue: list[tuple[Login, float, Answer]] = []
+        self._queue: list[tuple[list[tuple[Login, float]], Answer]] = []
+        self._queued_since = 0.0
+        self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._thread = WorkerThread("spool", SpoolError)
@@ -72,20 +74,29 @@ class AsyncSpool:
         except SpoolError as error:
             self._fails(error)
 
-    def add(self, login: Login, since: float, answer: Answer) -> None:
-        """Spool *login*, *login.age_s* old at *since*; call *answer* once.
+    def add(self, logins: list[tuple[Login, float]], answer: Answer) -> None:
+        """Spool *logins*, each *login.age_s* old at the moment beside it; call *answer* once.
 
-        With None when the login is on disk, otherwise with the reason why it is not.
+        With None when they are on disk, otherwise with the reason why they are not.
         """
-        self._queue.append((login, since, answer))
+        if not self._queue:
+            self._queued_since = time.monotonic()
+        self._queue.append((logins, answer))
         self._idle.clear()
         self._work.set()
 
-    async def put_back(self, logins: Sequence[Seen]) -> None:
-        """Return when *logins* are at the end of the spool. Raise SpoolError."""
-        group = [(login, since) for login, since in logins]
-        await self._thread.run(lambda: self._append_group(group))
-        self.waiting += len(logins)
+    def oldest_s(self) -> float:
+        """Return for how long logins have waited that the thread was not given yet."""
+        return time.monotonic() - self._queued_since if self._queue and not self._busy else 0.0
+
+    async def put_back(self, stored: Sequence[tuple[Login, Stamp]]) -> None:
+        """Return when logins that a chunk has *stored* are at the end of the spool, too.
+
+        For a moment they may take it beyond its size: the chunk goes next. Raise SpoolError.
+        """
+        if stored:
+            await self._thread.run(lambda: self._append(stored, spare=True))
+            self.waiting += len(stored)
 
     async def settled(self) -> None:
         """Return when no login waits for the disk."""
@@ -163,7 +174,8 @@ class AsyncSpool:
                 self._idle.set()
                 continue
             trouble = None
-            logins = [(login, since) for login, since, _ in group]
+            logins = [seen for entry, _ in group for seen in entry]
+            self._busy = True
             try:
                 await self._thread.run(partial(self._append_group, logins))
             except SpoolError as error:
@@ -171,8 +183,11 @@ class AsyncSpool:
                 self._fails(error)
             else:
                 self.trouble = None
-                self.waiting += len(group)
-            for _, _, answer in group:
+                self.waiting += len(logins)
+            finally:
+                self._busy = False
+                self._queued_since = time.monotonic()
+            for _, answer in group:
                 answer(trouble)
 
     def _append_group(self, group: Sequence[tuple[Login, float]]) -> None:
@@ -182,12 +197,15 @@ class AsyncSpool:
             waited_ns = int((monotonic - since) * 1e9)
             stamp = now._replace(boot_ns=now.boot_ns - waited_ns, wall_ns=now.wall_ns - waited_ns)
             records.append((login, stamp))
+        self._append(records)
+
+    def _append(self, records: Sequence[tuple[Login, Stamp]], *, spare: bool = False) -> None:
         try:
             appender = self._use().appender
         except SpoolBusyError:
             put_all(self._path, self._settings().recorder.spool_size, records)
         else:
-            appender.append(records)
+            appender.append(records, spare=spare)
 
     def _next_chunk(self) -> Chunk | None:
         _, appender, drain = self._use()

@@ -6,15 +6,15 @@
                  queue ──► one commit for all that wait ──► answered, row by row
                       │ database down or too slow, row locked
                       ▼
-                 spool ──► answered; drained into the table later (spool_drain.py)
+                 spool ──► answered (fallback.py); drained later (spool_drain.py)
                       │ the spool takes nothing
                       ▼
-                 refused; kept in memory for a later commit (spill.py)
+                 refused; kept in memory for a later commit (fallback.py)
 
 While the database is up, logins wait for the commit that runs and go into the next one. A commit
-that fails, or that takes longer than commit_patience_s(), takes the database down
-(circuit_breaker.py): what waits for it goes to the spool, and so does every later login, without
-asking the database again.
+that takes longer than commit_patience_s() is late: what waits for it goes to the spool, and so does
+every login until it lands; it may only wait for a locked row. A commit that fails, or is overdue,
+takes the database down (circuit_breaker.py), and logins go to the spool until a probe succeeds.
 """
 
 import asyncio
@@ -28,18 +28,21 @@ from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.recorder.async_database import AsyncDatabase, NotWritten, Outcome, Seen
+from popbsmtp_wrap.recorder.async_database import AsyncDatabase, Outcome, Seen
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
 from popbsmtp_wrap.recorder.circuit_breaker import CircuitBreaker
 from popbsmtp_wrap.recorder.counts import Counts
+from popbsmtp_wrap.recorder.database_checks import DatabaseChecks, pending_again
+from popbsmtp_wrap.recorder.fallback import Fallback
 from popbsmtp_wrap.recorder.locked_rows import LockedRows
 from popbsmtp_wrap.recorder.pending_login import Answer, PendingLogin, commit_patience_s
 from popbsmtp_wrap.recorder.recent_addresses import RecentAddresses
-from popbsmtp_wrap.recorder.spill import Spill
 from popbsmtp_wrap.recorder.spool_drain import SpoolDrain
-from popbsmtp_wrap.recorder.verification import verify_remembered
 
-# Unanswered logins; 1 kB each.
+# From late to overdue. Waits for locks and for a server that hangs end before that, and say what it
+# is, unless connect_timeout is longer than its default.
+_OVERDUE_S: Final = 3.0
+# Unanswered logins, 1 kB each.
 _MOST_WAITING: Final = 10_000
 # A login that was older than this when it was written may have been revoked in between, so its
 # address is not remembered.
@@ -65,20 +68,21 @@ class CommitQueue:
         self.recent = RecentAddresses(settings().refresh)
         self.breaker = CircuitBreaker(self._probe, self._came_up, log)
         self.locked = LockedRows(time.monotonic)
-        self.drain = SpoolDrain(spool, self._write, self._go_down, self.locked, log)
+        self.drain = SpoolDrain(spool, self._write, self.go_down, self.locked, log)
+        self.database = database
+        self.checks = DatabaseChecks(self)
         self._settings = settings
-        self._database = database
         self._spool = spool
         self._supervisor = supervisor
         self._log = log
         self._counts = counts
         self._waiting: dict[str, PendingLogin] = {}
         self._in_flight: list[PendingLogin] = []
+        self._is_late = False
         self._landed = asyncio.Event()
         self._landed.set()
-        self._spill = Spill(spool, self._spooled, self._retry, counts)
+        self._fallback = Fallback(spool, self._is_safe, counts)
         self._unanswered = 0
-        self._spooled_while_down = 0
         self._loop = asyncio.get_running_loop()
         self._work = asyncio.Event()
 
@@ -98,41 +102,28 @@ class CommitQueue:
 
         def answered(trouble: str | None) -> None:
             self._unanswered -= 1
-            try:
+            with self._supervisor.guard("answer"):
                 answer(trouble)
-            except Exception as error:  # noqa: BLE001 - it costs this answer, not the commits
-                self._log.unexpected("answer", error)
 
         if pending := self._waiting.get(login.address):
             pending.join(login, now, answered)
         else:
-            self._queue(PendingLogin(login, now, answered))
+            self.queue(PendingLogin(login, now, answered))
 
     def adopt(self, database: AsyncDatabase) -> None:
         """Use *database* and the settings in force from now on."""
-        old, self._database = self._database, database
+        old, self.database = self.database, database
         self.breaker.hurry()
         self.recent.refresh_s = self._settings().refresh
         self.recent.clear()
-        # It may be another database, where nothing is locked; behind a commit that hangs the old
-        # connection closes when it can.
-        self.locked = self.drain.locked = LockedRows(time.monotonic)
+        # It may be another database, where nothing is locked.
+        self.locked.clear()
+        # Behind a commit that hangs it closes when it can.
         old.close_later()
-
-    async def look(self) -> None:
-        """Find out whether the database that is up is still the one that others read."""
-        if not self.breaker.up:
-            return
-        try:
-            await self._database.check_in_place()
-        except PopbsmtpError as error:
-            self._go_down(str(error))
-        else:
-            self._forget_if_replaced()
 
     def depth(self) -> int:
         """Return how many addresses wait for a commit."""
-        return len(self._waiting) + len(self._in_flight) + self._spill.kept
+        return len(self._waiting) + len(self._in_flight) + self._fallback.kept
 
     def oldest_s(self) -> float:
         """Return for how long the oldest login has waited in the queue, 0 when none does.
@@ -158,7 +149,7 @@ class CommitQueue:
 
     def forget(self, addresses: Collection[str] | None) -> None:
         """Have the next login of *addresses*, None for all, written, and none before it."""
-        self._spill.forget(addresses)
+        self._fallback.forget(addresses)
         if addresses is None:
             self.recent.forget_all()
         for address in addresses or ():
@@ -169,15 +160,22 @@ class CommitQueue:
         """Commit or spool what waits, within about *patience_s* seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s / 2):
+                if self.breaker.up:
+                    await self.checks.verify()
                 await self._settled()
-        if self._unanswered:
-            self._go_down("the recorder stops before the database answers")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience_s / 2):
-                    await self._spool.settled()
+        late = [*self._waiting.values(), *self._in_flight]
+        if any(pending.is_open for pending in late):
+            self.go_down("the recorder stops before the database answers")
+            self._fallback.take(self._in_flight)
+        # They were acknowledged, and the next recorder does not know of them.
+        while hits := self.recent.take_hits():
+            self._fallback.take(pending_again(hit) for hit in hits.values())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s / 2):
+                await self._spool.settled()
         # Their clients were told that these are not safe, or see their connection end.
-        lost = sum(p.is_open for p in (*self._waiting.values(), *self._in_flight))
-        self._log.event("stopped", lost=lost + self._spill.kept)
+        lost = sum(pending.is_open for pending in late)
+        self._log.event("stopped", lost=lost + self._fallback.kept)
 
     async def _settled(self) -> None:
         """Return when every login so far is answered."""
@@ -185,10 +183,16 @@ class CommitQueue:
             await pending.settled()
         await self._spool.settled()
 
-    def _queue(self, pending: PendingLogin) -> None:
+    @property
+    def _takes_logins(self) -> bool:
+        """Whether a login may wait for a commit; otherwise it goes to the spool."""
+        return self.breaker.up and not self._is_late
+
+    def queue(self, pending: PendingLogin) -> None:
+        """Have *pending* committed, or spooled while the database does not take it."""
         address = pending.login.address
-        if not self.breaker.up or self.locked.holds(address):
-            self._spill.add([pending])
+        if not self._takes_logins or self.locked.holds(address):
+            self._fallback.take([pending])
         elif known := self._waiting.get(address):
             known.merge(pending)
         else:
@@ -197,11 +201,16 @@ class CommitQueue:
                 self._loop.call_soon(self.write_at_once)
             self._waiting[address] = pending
 
+    def retry_kept(self) -> None:
+        """Have the logins written that neither database nor spool has taken so far."""
+        for pending in self._fallback.give():
+            self.queue(pending)
+
     def write_at_once(self) -> None:
         """Commit what waits, if that is a few logins, or have commit_waiting() do it."""
         waiting = self._waiting
         seen = [Seen(p.login, p.since) for p in waiting.values()]
-        if self.breaker.up and not self._in_flight and self._database.write_at_once(seen):
+        if self.breaker.up and not self._in_flight and self.database.write_at_once(seen):
             self._waiting = {}
             self._wrote(waiting.values(), Outcome())
         elif waiting:
@@ -215,48 +224,35 @@ class CommitQueue:
                 self._work.clear()
                 continue
             batch = self._take()
-            slow = self._loop.call_later(commit_patience_s(self._settings()), self._too_slow)
+            patience_s = commit_patience_s(self._settings())
+            late = self._loop.call_later(patience_s, self._late)
+            overdue = self._loop.call_later(
+                patience_s + _OVERDUE_S, self._overdue, patience_s + _OVERDUE_S
+            )
             try:
                 outcome = await self._write([Seen(p.login, p.since) for p in batch])
             except PopbsmtpError as error:
-                self._in_flight = []
-                self._go_down(str(error))
-                self._spill.add(batch)
+                self.go_down(str(error))
+                self._land()
+                self._fallback.take(batch)
             else:
+                self._land()
                 self._wrote(batch, outcome)
             finally:
-                slow.cancel()
-                self._landed.set()
+                late.cancel()
+                overdue.cancel()
 
-    async def verify_remembered(self) -> None:
-        """Write the remembered logins whose rows are gone; a job."""
-        await verify_remembered(
-            self.recent,
-            # The row of what is spooled is still to come.
-            lambda: self.breaker.up and not self._spool.waiting,
-            self._missing,
-            self._queue,
-            self._go_down,
-        )
-
-    async def _missing(self, addresses: Collection[str]) -> set[str]:
-        return await self._database.missing(addresses)
-
-    async def look_for_spooled(self, pause_s: float = 5.0) -> None:
-        """Find out whether the database is up, and look for what others have spooled; a job."""
-        try:
-            await self._database.ping()
-        except PopbsmtpError as error:
-            self._go_down(str(error))
-        while True:
-            if self.breaker.up:
-                self._drain_now()
-            await asyncio.sleep(pause_s)
-            await self.look()
+    def _land(self) -> None:
+        """Have logins committed again: the commit that was under way has ended."""
+        if self._is_late and self.breaker.up:
+            self.drain.start()
+        self._is_late = False
+        self._in_flight = []
+        self._landed.set()
 
     async def _write(self, batch: list[Seen]) -> Outcome:
         """Commit *batch*, count and log what was not taken, and return that."""
-        outcome = await self._database.write(batch)
+        outcome = await self.database.write(batch)
         for seen, _ in outcome.locked:
             if self.locked.add(seen.login.address):
                 self._log.event("row_locked", address=seen.login.address)
@@ -264,16 +260,13 @@ class CommitQueue:
         for seen in batch:
             if seen.login.address not in left:
                 self.locked.discard(seen.login.address)
-        for refused in outcome.refused:
-            self._refused(refused)
+        for seen, reason in outcome.refused:
+            self._counts.outcomes["not taken"] += 1
+            self._log.event("login_not_taken", address=seen.login.address, error=reason)
         return outcome
 
-    def _refused(self, refused: NotWritten) -> None:
-        self._counts.outcomes["not taken"] += 1
-        self._log.event("login_not_taken", address=refused.seen.login.address, error=refused.reason)
-
     def _take(self) -> list[PendingLogin]:
-        size = self._database.batch_size(len(self._waiting))
+        size = self.database.batch_size(len(self._waiting))
         addresses = [address for address, _ in zip(self._waiting, range(size), strict=False)]
         self._in_flight = [self._waiting.pop(address) for address in addresses]
         self._landed.clear()
@@ -281,27 +274,26 @@ class CommitQueue:
 
     def _wrote(self, batch: Collection[PendingLogin], outcome: Outcome) -> None:
         """Answer the logins of *batch*, which are committed but for those of *outcome*."""
-        self._in_flight = []
         refused = {seen.login.address: reason for seen, reason in outcome.refused}
         locked = {seen.login.address for seen, _ in outcome.locked}
         if written := len(batch) - len(refused) - len(locked):
             self._counts.batch(written)
         self.breaker.reset()
-        self._forget_if_replaced()
+        self.forget_if_replaced()
         for pending in batch:
             address = pending.login.address
             if address in refused:
                 # Spooled meanwhile, it is refused once more when it comes out of the spool.
                 if pending.is_open and pending.refuse(refused[address]):
-                    self._queue(pending)
+                    self.queue(pending)
             elif address in locked:
-                self._spill.add([pending])
+                self._fallback.take([pending])
             else:
                 self._is_safe(pending, "committed")
 
-    def _forget_if_replaced(self) -> None:
+    def forget_if_replaced(self) -> None:
         """Have the next login of every address written where there is a new database."""
-        if self._database.take_replaced():
+        if self.database.take_replaced():
             self._log.event("database_replaced", remembered=len(self.recent))
             self.recent.clear()
 
@@ -310,44 +302,38 @@ class CommitQueue:
             self.recent.add(pending.login.address, pending.moment)
         self._counts.outcomes[outcome] += pending.askers
         pending.answer(None)
+        if outcome == "spooled" and self._takes_logins:
+            self.drain.start()
 
-    def _too_slow(self) -> None:
-        """Spool what waits for a commit that takes too long; it may come all the same."""
-        batch = self._in_flight
-        self._go_down(f"no commit within {commit_patience_s(self._settings()):g} s")
-        self._spill.add(batch)
+    def _late(self) -> None:
+        """Spool what waits for a commit that takes long; it may come all the same."""
+        if self._takes_logins:
+            self._fallback.reset_count()
+        self._is_late = True
+        self._fallback.take(self._in_flight)
+        waiting, self._waiting = self._waiting, {}
+        self._fallback.take(waiting.values())
 
-    def _go_down(self, trouble: str) -> None:
-        self.drain.ready.clear()
-        if self.breaker.up:
-            self._spooled_while_down = 0
+    def _overdue(self, waited_s: float) -> None:
+        self.go_down(f"no commit within {waited_s:g} s")
+
+    def go_down(self, trouble: str) -> None:
+        """Have logins spooled until the database takes them again."""
+        self.drain.stop()
+        if self._takes_logins:
+            self._fallback.reset_count()
         self.breaker.trip(trouble)
         waiting, self._waiting = self._waiting, {}
-        self._spill.add(waiting.values())
+        self._fallback.take(waiting.values())
 
     def _came_up(self) -> None:
-        self._log.event("database_up", spooled=self._spooled_while_down, kept=self._spill.kept)
-        self._drain_now()
+        fallback = self._fallback
+        self._log.event("database_up", spooled=fallback.spooled, kept=fallback.kept)
+        self.retry_kept()
         self._work.set()
+        self.drain.start()
 
     async def _probe(self) -> None:
-        if not await self.drain.some():
-            await self._database.ping()
-
-    def _spooled(self, pending: PendingLogin) -> None:
-        self._spooled_while_down += not self.breaker.up
-        self._is_safe(pending, "spooled")
-        if self.breaker.up:
-            self.drain.ready.set()
-
-    def _drain_now(self) -> None:
-        """Write what is in the spool, and what was kept in memory."""
-        for pending in self._spill.take_kept():
-            self._queue(pending)
-        self.drain.ready.set()
-
-    def _retry(self, pending: PendingLogin) -> bool:
-        if not self.breaker.up or self.locked.holds(pending.login.address):
-            return False
-        self._queue(pending)
-        return True
+        # A write says more than a ping, but what is drained may have expired.
+        await self.drain.some()
+        await self.database.ping()

@@ -7,12 +7,11 @@ from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import SpoolBusyError
-from popbsmtp_wrap.recorder.latest_first import LatestFirst
+from popbsmtp_wrap.recorder.chunk_attempts import ChunkAttempts
 from popbsmtp_wrap.spool.directory import Spool, lock
 from popbsmtp_wrap.spool.draining import Chunk, Drain
-from popbsmtp_wrap.spool.stamp import Stamp
 from popbsmtp_wrap.spool.writing import put_all
-from popbsmtp_wrap.store.batch import LARGEST_BATCH, BatchWriter, Seen
+from popbsmtp_wrap.store.batch import LARGEST_BATCH, BatchWriter
 from popbsmtp_wrap.store.engine import Store
 
 _DROPPED: Final = {
@@ -75,22 +74,15 @@ def _drain(spool: Spool, writer: BatchWriter, settings: Settings, done: Flushed)
 
 def _write(writer: BatchWriter, chunk: Chunk, settings: Settings, done: Flushed) -> None:
     """Commit the logins of *chunk*. Raise PopbsmtpError unless each is written or refused."""
-    now, stamp = time.monotonic(), Stamp.now()
-    attempts = LatestFirst(Seen(login, now) for login in chunk.logins)
-    not_written = 0
+    attempts = ChunkAttempts(chunk, time.monotonic())
     while batch := attempts.next_batch():
         outcome = writer.write(batch)
-        attempts.refused(seen.login.address for seen, _ in outcome.refused)
-        done.problems += [
-            f"{seen.login.address} not recorded: {reason}" for seen, reason in outcome.refused
-        ]
-        not_written += len(outcome.refused) + len(outcome.locked)
-        if outcome.locked:
-            recorder = settings.recorder
-            locked = [(seen.login, stamp) for seen, _ in outcome.locked]
-            put_all(recorder.spool, recorder.spool_size, locked)
-            done.problems += [
-                f"{seen.login.address} stays in the spool: {reason}"
-                for seen, reason in outcome.locked
-            ]
-    done.committed += len(chunk.logins) - not_written
+        attempts.learn(outcome)
+        for seen, reason in outcome.refused:
+            done.problems.append(f"{seen.login.address} not recorded: {reason}")
+        for seen, reason in outcome.locked:
+            done.problems.append(f"{seen.login.address} stays in the spool: {reason}")
+    if attempts.put_back:
+        recorder = settings.recorder
+        put_all(recorder.spool, recorder.spool_size, attempts.put_back)
+    done.committed += attempts.written

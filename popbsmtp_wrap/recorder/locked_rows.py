@@ -1,6 +1,6 @@
 """Addresses whose rows somebody else's transaction holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from popbsmtp_wrap.daemon.backoff import Backoff
@@ -39,8 +39,11 @@ class LockedRows:
         """Try *address* at once from now on: it was written, refused, or revoked."""
         self._until.pop(address, None)
 
-    def next_s(self) -> float | None:
-        """Return the seconds until one of them is to be tried again, None when there is none."""
-        if not self._until:
-            return None
-        return max(0.0, min(until for until, _ in self._until.values()) - self._clock())
+    def clear(self) -> None:
+        """Try every address at once from now on."""
+        self._until.clear()
+
+    def next_s(self, addresses: Iterable[str]) -> float | None:
+        """Return the seconds until one of *addresses* is to be tried, None when none is locked."""
+        known = [self._until[address][0] for address in addresses if address in self._until]
+        return max(0.0, min(known) - self._clock()) if known else None

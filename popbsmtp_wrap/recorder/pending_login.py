@@ -64,6 +64,11 @@ class PendingLogin:
         return self._attempts[-1].moment
 
     @property
+    def logins(self) -> list[tuple[Login, float]]:
+        """All that wait, the latest last, each with when it was *login.age_s* old."""
+        return [(attempt.login, attempt.since) for attempt in self._attempts]
+
+    @property
     def askers(self) -> int:
         """How many wait for an answer."""
         return sum(len(attempt.answers) for attempt in self._attempts)

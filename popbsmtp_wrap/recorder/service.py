@@ -119,8 +119,8 @@ class Service:
         supervisor.start("spool", self._spool.append_queued)
         supervisor.start("drain", queue.drain.run)
         supervisor.start("probe", queue.breaker.probe_while_down)
-        supervisor.start("look", queue.look_for_spooled)
-        supervisor.start("verify", queue.verify_remembered)
+        supervisor.start("look", queue.checks.look_around)
+        supervisor.start("verify", queue.checks.verify_remembered)
         supervisor.start("reload", self._reloading)
         supervisor.start("sessions", self._sessions.run)
         supervisor.watch("commits", queue.oldest_s)
@@ -188,7 +188,7 @@ class Service:
             # A database that gives no answer shows in the state, which the commits keep.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
-                    await self._queue.look()
+                    await self._queue.checks.look()
             await self._spool.measure()
             return json.dumps(self.status())
         if word == "renew":

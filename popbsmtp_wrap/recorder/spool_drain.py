@@ -3,17 +3,13 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection
-from typing import Final
 
 from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.errors import PopbsmtpError, SpoolError
 from popbsmtp_wrap.recorder.async_database import Outcome, Seen
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
-from popbsmtp_wrap.recorder.latest_first import LatestFirst
+from popbsmtp_wrap.recorder.chunk_attempts import ChunkAttempts
 from popbsmtp_wrap.recorder.locked_rows import LockedRows
-
-# After the moment from which a locked row may be tried again.
-_LOCKED_S: Final = 0.05
 
 
 class SpoolDrain:
@@ -27,63 +23,88 @@ class SpoolDrain:
         locked: LockedRows,
         log: EventLog,
     ) -> None:
-        """*write* commits logins, *failed* hears why it could not."""
-        # Set while there may be something to drain and the database is up.
-        self.ready = asyncio.Event()
-        self.locked = locked
+        """*failed* is told why the database takes nothing."""
         self._spool = spool
         self._write = write
         self._failed = failed
+        self._locked = locked
         self._log = log
+        self._may_run = False
+        self._wanted = asyncio.Event()
+        self._wanted_since = 0.0
+        # A round takes the files that are there when it begins; it is over when all are done with.
+        self._is_over = True
+        # Whose logins went to the end of the spool in this round.
+        self._put_back: set[str] = set()
         self._one_at_a_time = asyncio.Lock()
 
+    def start(self) -> None:
+        """Begin to drain: the database is up, and there may be something in the spool."""
+        self._may_run = True
+        if not self._wanted.is_set():
+            self._wanted_since = time.monotonic()
+            self._wanted.set()
+
+    def stop(self) -> None:
+        """Begin nothing until start(): the database is down."""
+        self._may_run = False
+        self._wanted.clear()
+
+    def oldest_s(self) -> float:
+        """Return for how long somebody has wanted a drain that does not begin."""
+        if not self._wanted.is_set() or self._one_at_a_time.locked():
+            return 0.0
+        return time.monotonic() - self._wanted_since
+
     async def run(self) -> None:
-        """Write what the spool holds while the database is up; a job."""
+        """Write what the spool holds, round by round; a job."""
         while True:
-            await self.ready.wait()
+            await self._next_round()
+            self._wanted.clear()
+            self._put_back.clear()
+            if not self._is_over:
+                # The rest of a round that failed; there may be other files since.
+                self._wanted.set()
             try:
-                if await self.some():
-                    continue
+                while self._may_run and await self.some():
+                    pass
             except PopbsmtpError as error:
                 self._failed(str(error))
-                continue
-            self.ready.clear()
-            if (pause_s := self.locked.next_s()) is not None:
-                # Tried again while everything else is written at once.
-                asyncio.get_running_loop().call_later(pause_s + _LOCKED_S, self.ready.set)
+
+    async def _next_round(self) -> None:
+        """Return when there may be more to write, or when a locked row is to be tried again."""
+        retry_s = self._locked.next_s(self._put_back) if self._may_run else None
+        try:
+            async with asyncio.timeout(retry_s):
+                await self._wanted.wait()
+        except TimeoutError:
+            return
 
     async def some(self) -> bool:
-        """Write the oldest chunk; return False when there is nothing that can be written now.
+        """Write the next chunk of the round; return False when it was the last one.
 
         Only what the database refuses for good is dropped: logins whose rows are locked go to the
         end of the spool before the chunk is forgotten. Raise as *write* does; the chunk stays then.
         """
         async with self._one_at_a_time:
             chunk = await self._spool.next_chunk()
+            self._is_over = chunk is None
             if chunk is None:
+                if not self._put_back:
+                    self._locked.clear()  # nothing waits for a row
                 return False
-            now = time.monotonic()
-            refused = 0
-            free: list[Seen] = []
-            locked: list[Seen] = []
-            for login in chunk.logins:
-                held = self.locked.holds(login.address)
-                (locked if held else free).append(Seen(login, now))
-            attempts = LatestFirst(free)
+            attempts = ChunkAttempts(chunk, time.monotonic(), self._locked.holds)
             while batch := attempts.next_batch():
-                outcome = await self._write(batch)
-                attempts.refused(seen.login.address for seen, _ in outcome.refused)
-                refused += len(outcome.refused)
-                locked += [seen for seen, _ in outcome.locked]
+                attempts.learn(await self._write(batch))
+            self._put_back.update(login.address for login, _ in attempts.put_back)
             try:
-                if locked:
-                    await self._spool.put_back(locked)
-                await self._spool.committed(chunk, len(chunk.logins) - refused - len(locked))
+                await self._spool.put_back(attempts.put_back)
+                await self._spool.committed(chunk, attempts.written)
             except SpoolError as error:
                 # The chunk is in the table and will be written again, which does no harm.
                 self._log.event("spool_trouble", error=error)
                 return False
-            return len(locked) < max(1, chunk.records)
+            return True
 
     async def remove(self, addresses: Collection[str] | None) -> None:
         """Take the logins of *addresses*, None for all, out of the spool. Raise SpoolError."""

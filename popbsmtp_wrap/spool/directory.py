@@ -52,8 +52,6 @@ class Spool:
         self.size = size
         # Segments that an Appender has open: no drain may touch them.
         self.being_written: set[str] = set()
-        # How often remove() has replaced a segment: offsets from before are void.
-        self.rewrites = 0
         self._descriptor = descriptor
 
     def unlock(self) -> None:

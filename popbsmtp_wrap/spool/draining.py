@@ -22,11 +22,14 @@ STALE_S = 3600
 class Chunk:
     """Logins of the spool, as old as they were when chunk() returned; there may be none.
 
-    expired and untrusted count the records that were dropped: older than grace, and of no age
+    stored holds the same logins, in the same order, as the spool has them: with the moment at which
+    each was as old as it says. What is put back is taken from there, so that an age is rounded up
+    once. expired and untrusted count the records that were dropped: older than grace, and of no age
     that can be trusted. bad counts what was no record, errors are files that cannot be read.
     """
 
     logins: list[Login] = field(default_factory=list)
+    stored: list[tuple[Login, Stamp]] = field(default_factory=list)
     expired: int = 0
     untrusted: int = 0
     bad: int = 0
@@ -40,10 +43,15 @@ class Chunk:
 
 @dataclass
 class _Part:
-    """What a chunk has read of a segment: up to *end*, to the end of the file if *whole*."""
+    """What a chunk has read of a segment: up to *end*, to the end of the file if *whole*.
+
+    identity tells whether it is still the same file: remove() replaces it by a smaller one, and may
+    do so in another process while this one waits for the database without the lock.
+    """
 
     name: str
     end: int
+    identity: tuple[int, int] = (0, 0)
     whole: bool = False
     readable: bool = True
     bad: list[tuple[int, int]] = field(default_factory=list)
@@ -63,9 +71,10 @@ class Drain:
         self._most = most
         self._names: deque[str] = deque()
         self._begun = False
-        self._offset = 0  # how much of the first name is committed
+        # How much of the first name is committed, as long as it is the file of that identity.
+        self._offset = 0
+        self._offset_in = (0, 0)
         self._parts: list[_Part] = []
-        self._rewrites = spool.rewrites
 
     def chunk(self, now: Stamp | None = None) -> Chunk | None:
         """Return the next chunk, the same again unless commit() was called; None at the end.
@@ -81,7 +90,6 @@ class Drain:
             except OSError as error:
                 raise trouble(self._spool.path, error) from None
         self._begun = bool(self._names)
-        self._forget_offsets_of_rewritten()
         if not self._begun:
             return None
         chunk, self._parts = Chunk(), []
@@ -97,19 +105,21 @@ class Drain:
         """Forget the chunk that chunk() returned last; its logins are in the database.
 
         Return what went wrong: bad records that cannot be kept, files that cannot be removed and
-        will come again. After remove() nothing is forgotten: the chunk comes again.
+        will come again. A segment from which remove() has taken logins meanwhile comes again.
         """
-        self._forget_offsets_of_rewritten()
         errors: list[str] = []
         parts, self._parts = self._parts, []
         for part in parts:
+            if not self._is_unchanged(part):
+                self._offset = 0
+                break
             if part.bad:
                 try:
                     self._set_aside(part)
                 except (OSError, SpoolError) as error:
                     errors.append(f"{part.name}: {len(part.bad)} bad records not kept: {error}")
             if not part.whole:
-                self._offset = part.end
+                self._offset, self._offset_in = part.end, part.identity
                 break
             self._names.popleft()
             self._offset = 0
@@ -122,17 +132,25 @@ class Drain:
                 errors.append(f"{part.name}: cannot be removed: {error.strerror}")
         return errors
 
-    def _forget_offsets_of_rewritten(self) -> None:
-        if self._rewrites != self._spool.rewrites:
-            self._rewrites = self._spool.rewrites
-            self._parts, self._offset = [], 0
+    def _is_unchanged(self, part: _Part) -> bool:
+        """Tell whether commit() may go by what was read of the segment."""
+        if not part.readable:
+            return True
+        try:
+            status = os.lstat(os.path.join(self._spool.path, part.name))
+        except OSError:
+            return True  # nothing is left of it that could be lost
+        return _identity(status) == part.identity
 
     def _read(self, name: str, offset: int, now: Stamp, chunk: Chunk) -> _Part:
         """Add the records of a segment from *offset* on to *chunk*, as many as it may hold."""
         part = _Part(name, offset)
         try:
             with os.fdopen(open_segment(self._spool.path, name), "rb") as file:
-                for line, end in lines(file, offset):
+                part.identity = _identity(os.fstat(file.fileno()))
+                if part.identity != self._offset_in:
+                    part.end = 0
+                for line, end in lines(file, part.end):
                     if chunk.records >= self._most:
                         return part
                     if not self._add(line, now, chunk):
@@ -162,6 +180,7 @@ class Drain:
         else:
             # Rounded up, so that nobody may relay longer.
             chunk.logins.append(replace(login, age_s=ceil(login.age_s + waited_s)))
+            chunk.stored.append((login, stamp))
         return True
 
     def _set_aside(self, part: _Part) -> None:
@@ -175,6 +194,11 @@ class Drain:
                 os.fsync(target)
             finally:
                 os.close(target)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    # An inode's number may be used again, but a segment that was rewritten is smaller.
+    return status.st_ino, status.st_size
 
 
 def _remove_stale(path: str) -> None:

@@ -51,8 +51,6 @@ def _rewrite(spool: Spool, name: str, addresses: Collection[str] | None) -> int:
             except BaseException:
                 os.unlink(os.path.join(spool.path, temporary))
                 raise
-    if taken:
-        spool.rewrites += 1
     return taken
 
 

@@ -81,15 +81,17 @@ class Appender:
         self._used = 0
         self._measured = -_MEASURE_S
 
-    def append(self, logins: Sequence[tuple[Login, Stamp]]) -> None:
+    def append(self, logins: Sequence[tuple[Login, Stamp]], *, spare: bool = False) -> None:
         """Return when all of *logins* are safe on disk: one write, one fdatasync.
 
         Raise SpoolError when they are not, or when they would exceed the spool's size; some of
-        them may come out of the spool all the same. What was appended before stays.
+        them may come out of the spool all the same. What was appended before stays. With *spare*
+        the size does not count: they take the place of logins that go next.
         """
         content = b"".join(format_record(login, stamp) for login, stamp in logins)
         try:
-            self._check_room(len(content) + _MAP)
+            if not spare:
+                self._check_room(len(content) + _MAP)
             if self._length >= LONGEST_SEGMENT:
                 self.close_segment()
             # Twice: somebody may have emptied the directory, and with it our segment.

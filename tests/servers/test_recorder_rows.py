@@ -146,6 +146,38 @@ def test_of_logins_that_wait_together_a_refused_one_does_not_lose_the_others(sit
     assert set(site.recorder.rows()) == {"198.51.100.7"}
 
 
+def test_of_logins_that_are_spooled_together_a_refused_one_does_not_lose_the_others(site):
+    site.sql(NO_GUESTS[site.kind])
+    # A commit may take 4 s before its logins, and those that wait behind it, go to the spool.
+    site.recorder.configure(top="wrapper = { wait = 20 }", recorder="reply_timeout = 20")
+    site.recorder.hup()
+    answers = {}
+
+    def login(address, user):
+        answers[user] = site.recorder.login(address, user)
+
+    site.server.pause()
+    try:
+        # The first one is in the commit that hangs; the others wait together.
+        threads = [threading.Thread(target=login, args=("203.0.113.1", "first"))]
+        threads += [
+            threading.Thread(target=login, args=("198.51.100.7", user))
+            for user in ("alice", "bob", "guest")
+        ]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            wait_until(lambda n=number: asked(site.recorder) == n, PATIENCE_S, "the login")
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        assert answers == dict.fromkeys(("first", "alice", "bob", "guest"), ("OK", ""))
+        assert site.recorder.status()["spool"]["logins"] == 4
+    finally:
+        site.server.resume()
+    drained(site.recorder)
+    assert site.recorder.rows() == {"203.0.113.1": "first", "198.51.100.7": "bob"}
+    assert site.recorder.events("login_not_taken")[0]["address"] == "198.51.100.7"
+
+
 def test_refused_logins_come_out_of_the_spool_and_the_others_reach_the_table(site):
     site.sql(NO_GUESTS[site.kind])
     site.server.stop()
@@ -226,5 +258,6 @@ def test_a_locked_row_delays_its_own_address_alone(site):
         assert site.recorder.rows()[held] == "before"
         assert site.recorder.status()["spool"]["logins"] >= 1
         assert site.recorder.events("row_locked")[0]["address"] == held
+        assert not site.recorder.events("database_down")
     drained(site.recorder)
     assert site.recorder.rows()[held] == "later2"

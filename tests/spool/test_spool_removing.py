@@ -173,3 +173,23 @@ def test_file_that_root_rewrites_stays_the_owners(path, spool):
     remove(spool, addresses(1))
     status = segments(path)[0].stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (STRANGER, STRANGER, 0o640)
+
+
+@pytest.mark.parametrize("most", [3, 4, 100])
+def test_a_drain_that_gives_the_lock_away_loses_nothing_to_a_removal_meanwhile(path, spool, most):
+    fill(spool, range(6), range(6, 12))
+    drain = Drain(spool, GRACE_S, most)
+    came_out = set()
+    removed = False
+    while (chunk := drain.chunk()) is not None:
+        came_out |= {number_of(one) for one in chunk.logins}
+        if not removed and len(came_out) >= most:
+            removed = True
+            spool.unlock()
+            # In another process: this one learns of it from the file alone.
+            with lock(str(path), SIZE) as other:
+                assert remove(other, addresses(0, 1, 8)) == 3
+            assert spool.relock()
+        assert drain.commit() == []
+    assert came_out >= set(range(12)) - {0, 1, 8}
+    assert os.listdir(path) == []

@@ -1,0 +1,86 @@
+"""What the recorder asks the database beside the logins: whether it, and its rows, are there."""
+
+import asyncio
+import time
+from dataclasses import replace
+from math import ceil
+from typing import TYPE_CHECKING
+
+from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.recorder.pending_login import PendingLogin
+from popbsmtp_wrap.recorder.recent_addresses import Hit
+
+if TYPE_CHECKING:
+    from popbsmtp_wrap.recorder.commit_queue import CommitQueue
+
+
+class DatabaseChecks:
+    """Finds out what happens to the database, or to its rows, while no login tells."""
+
+    def __init__(self, queue: "CommitQueue") -> None:
+        self._queue = queue
+
+    async def look_around(self, pause_s: float = 5.0) -> None:
+        """Find out whether the database is up, and look for what others have spooled; a job."""
+        queue = self._queue
+        try:
+            await queue.database.ping()
+        except PopbsmtpError as error:
+            queue.go_down(str(error))
+        while True:
+            if queue.breaker.up:
+                queue.retry_kept()
+                queue.drain.start()
+            await asyncio.sleep(pause_s)
+            await self.look()
+
+    async def look(self) -> None:
+        """Find out whether the database that is up is still the one that others read."""
+        queue = self._queue
+        if not queue.breaker.up:
+            return
+        try:
+            await queue.database.check_in_place()
+        except PopbsmtpError as error:
+            queue.go_down(str(error))
+        else:
+            queue.forget_if_replaced()
+
+    async def verify_remembered(self, pause_s: float = 1.0) -> None:
+        """Write the remembered logins whose rows are gone; a job."""
+        while True:
+            await asyncio.sleep(pause_s)
+            if self._queue.breaker.up:
+                await self.verify()
+
+    async def verify(self) -> None:
+        """Write some of the remembered logins whose rows are gone.
+
+        A row goes with a fail-over that lost its commit, with a TRUNCATE, or with a revocation on
+        another host, which wins in the table: the login is written with its true age.
+        """
+        queue = self._queue
+        if not (hits := queue.recent.take_hits()):
+            return
+        try:
+            gone = await queue.database.missing(hits)
+        except BaseException as error:
+            for address, hit in hits.items():
+                queue.recent.put_back(address, hit)
+            if not isinstance(error, PopbsmtpError):
+                raise
+            queue.go_down(str(error))
+            return
+        for address in gone:
+            queue.recent.forget(address)
+            queue.queue(pending_again(hits[address]))
+
+
+def pending_again(hit: Hit) -> PendingLogin:
+    """Return a remembered login as one to write, for which nobody waits.
+
+    Its age is rounded up: a revocation since is later, even within a second.
+    """
+    now = time.monotonic()
+    age_s = ceil(now - hit.since + hit.login.age_s)
+    return PendingLogin(replace(hit.login, age_s=age_s), now, answer=None)
