@@ -1,5 +1,6 @@
 """A login that the database does not take waits on disk, and is right when it comes."""
 
+import contextlib
 import os
 import subprocess
 import time
