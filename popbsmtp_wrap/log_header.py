@@ -6,6 +6,8 @@ Strict from the first byte on, because all that follows may be an outsider's tex
     <22>Jun 14 10:00:00 mx dovecot: message                     with PRI, fraction, facility
     2026-06-14T10:00:00.123456+02:00 mx dovecot: message        rsyslog, journalctl -o short-iso
     <22>1 2026-06-14T10:00:00Z mx dovecot 77 - - message        RFC 5424 section 6
+    <22>1 2026-06-14T10:00:00Z mx dovecot - - -  message        rsyslog's: the message has its blank
+    Sun 2026-06-14 10:00:00 CEST mx dovecot[77]: message        journalctl -o short-full
     Jun 14 10:00:00 imap-login: Info: message                   a log of Dovecot's own, 2.x
     dovecot: Jun 14 10:00:00 Info: imap-login: message          and 1.x
     @4000000065a1b2c3075bcd15 imap-login: message               multilog(8)
@@ -19,7 +21,12 @@ _HMS = rb"[0-9]{2}:[0-9]{2}:[0-9]{2}"
 _ZONE = rb"(?:Z|[ ]?[+-][0-9]{2}:?[0-9]{2}|[ ](?:UTC|GMT))?"
 STAMP: Final = (
     rb"(?:[A-Z][a-z]{2}[ ]{1,2}[0-9]{1,2}[ ](?:[0-9]{4}[ ])?" + _HMS + rb"(?:\.[0-9]{1,9})?"
-    rb"|(?:[A-Z][a-z]{2}[ ])?[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}[T ]"
+    # systemd.time(7): a weekday, and a zone by its name or by its hours.
+    rb"|[A-Z][a-z]{2}[ ][0-9]{4}-[0-9]{2}-[0-9]{2}[ ]"
+    + _HMS
+    + rb"(?:\.[0-9]{1,9})?[ ](?:[A-Z]{2,5}|[+-][0-9]{2}(?:[0-9]{2})?)"
+    # An underscore is svlogd's, in UTC.
+    rb"|(?:[A-Z][a-z]{2}[ ])?[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}[T _]"
     + _HMS
     + rb"(?:[.,][0-9]{1,9})?"
     + _ZONE
@@ -50,7 +57,7 @@ _RFC5424 = re.compile(
     + rb"[ ]"
     rb"(?:-|(?P<pid>[0-9]{1,10})|[^ ]{1,128})[ ][^ ]{1,32}[ ]"
     # Structured data: values in quotes, where ] and \ are written with a backslash.
-    rb'(?:-|(?:\[(?:[^]"\\]|"(?:[^"\\]|\\.)*")*\])+)[ ](?:\xef\xbb\xbf)?'
+    rb'(?:-|(?:\[(?:[^]"\\]|"(?:[^"\\]|\\.)*")*\])+)[ ]{1,2}(?:\xef\xbb\xbf)?'
 )
 _STAMPED = re.compile(
     rb"(?:<[0-9]{1,3}>)?(?P<stamp>" + STAMP + rb")(?:[ ]{1,2}|,)"

@@ -152,6 +152,15 @@ def size(value: Any) -> int:
     return count
 
 
+def count(least: int, most: int) -> Parse:
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise BadValueError(f"a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
 def one_of(*words: str) -> Parse:
     def parse(value: Any) -> Any:
         if value not in words:

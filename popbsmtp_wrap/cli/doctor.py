@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -34,6 +34,7 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
     from popbsmtp_wrap.doctor.database import check_database
     from popbsmtp_wrap.doctor.dovecot import check_dovecot
     from popbsmtp_wrap.doctor.postfix import check_postfix
+    from popbsmtp_wrap.doctor.recorder import check_recorder
     from popbsmtp_wrap.doctor.schedule import check_schedule
     from popbsmtp_wrap.doctor.sessions import check_sessions
     from popbsmtp_wrap.doctor.sockets import check_sockets
@@ -42,12 +43,13 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
 
     settings = invocation.settings()
     failed = False
+    status = _status_of_recorder(settings)
     click.echo(Finding("ok", f"configuration {invocation.config_path}"))
     for findings in (
         check_database(settings),
         check_sockets(settings),
-        _check_recorder(settings),
-        check_spool(settings, time.time()),
+        check_recorder(settings, status) if status else (),
+        check_spool(settings, time.time(), status),
         check_postfix(settings, postfix_directory),
         check_dovecot(settings, invocation.config_path, dovecot_config),
         check_sessions(settings, dovecot_config),
@@ -60,13 +62,12 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
     sys.exit(1 if failed else 0)
 
 
-def _check_recorder(settings: Settings) -> Iterator[Finding]:
-    """Yield findings about a recorder that answers; of another, check_sockets() has told."""
-    from popbsmtp_wrap.doctor.recorder import check_recorder
+def _status_of_recorder(settings: Settings) -> dict[str, Any] | None:
+    """Return what the recorder says of itself; None, without one: check_sockets() tells why."""
     from popbsmtp_wrap.recorder import control
 
     try:
-        status = json.loads(control.ask_status(settings.recorder.socket))
+        found: dict[str, Any] = json.loads(control.ask_status(settings.recorder.socket))
     except (PopbsmtpError, ValueError):
-        return
-    yield from check_recorder(settings, status)
+        return None
+    return found

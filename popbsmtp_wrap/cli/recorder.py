@@ -43,6 +43,8 @@ def _lines(found: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for name, value in found.items():
         if isinstance(value, dict):
             lines += _lines(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            lines += [(f"{prefix}{name}", " ".join(value))] if value else []
         elif value is not None:
             lines.append((f"{prefix}{name}", value))
     return lines

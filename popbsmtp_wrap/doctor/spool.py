@@ -1,24 +1,30 @@
-"""The spool: safe from other users, and nothing left in it."""
+"""The spool: safe from other users, and drained."""
 
 import os
 import pwd
 import stat
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from popbsmtp_wrap.config import Recorder, Settings
 from popbsmtp_wrap.doctor.finding import Finding
-from popbsmtp_wrap.spool.directory import BAD, SEGMENT, names
+from popbsmtp_wrap.errors import SpoolError
+from popbsmtp_wrap.spool.directory import BAD, SEGMENT, depth, names
 
 # The recorder drains at once while the database answers.
 _SOON_S: Final = 60
 
 
-def check_spool(settings: Settings, now: float) -> Iterator[Finding]:
-    """Yield findings about the spool directory; *now* is the Unix time."""
+def check_spool(
+    settings: Settings, now: float, status: dict[str, Any] | None = None
+) -> Iterator[Finding]:
+    """Yield findings about the spool directory; *now* is the Unix time.
+
+    *status* is what the recorder says of itself, None when none answers.
+    """
     recorder = settings.recorder
     try:
-        status = os.stat(recorder.spool)
+        folder = os.stat(recorder.spool)
         waiting = names(recorder.spool, SEGMENT)
         bad = names(recorder.spool, BAD)
     except FileNotFoundError:
@@ -31,9 +37,9 @@ def check_spool(settings: Settings, now: float) -> Iterator[Finding]:
         yield Finding("FAIL", f"{recorder.spool} is no directory", "remove it")
         return
     findings = [
-        *_check_owner(recorder, status),
+        *_check_owner(recorder, folder),
         *_check_bad(recorder.spool, bad),
-        *_check_waiting(recorder.spool, waiting, now),
+        *_check_waiting(recorder.spool, waiting, now, status),
     ]
     yield from findings or [Finding("ok", f"spool {recorder.spool} is right, and nothing waits")]
 
@@ -77,12 +83,40 @@ def _check_bad(folder: str, bad: list[str]) -> Iterator[Finding]:
         )
 
 
-def _check_waiting(folder: str, waiting: list[str], now: float) -> Iterator[Finding]:
+def _check_waiting(
+    folder: str, segments: list[str], now: float, status: dict[str, Any] | None
+) -> Iterator[Finding]:
+    try:
+        found = depth(folder)
+    except SpoolError:
+        return  # it was there a moment ago
+    if not segments or not found.bytes:
+        return
     # The oldest comes first; its name says in nanoseconds when it was begun.
-    waited_s = int(now - int(waiting[0].partition("-")[0]) / 1e9) if waiting else 0
-    if waited_s > _SOON_S:
+    oldest_s = max(0, int(now - int(segments[0].partition("-")[0]) / 1e9))
+    # There is none to count in a file that we may not read.
+    count = {0: "logins wait", 1: "1 login waits"}.get(
+        found.records, f"{found.records} logins wait"
+    )
+    what = f"{count} in {folder}, the oldest for {oldest_s} s"
+    if status is None:
+        yield Finding("warn", what, "start popbsmtp serve, or run: popbsmtp flush")
+    elif status["spool"]["directory"] != folder:
         yield Finding(
             "warn",
-            f"logins have waited in {folder} for {waited_s} s",
-            "start popbsmtp serve, or run: popbsmtp flush",
+            f"{what}; the recorder uses {status['spool']['directory']}",
+            "run: systemctl restart popbsmtp",
         )
+    elif status["database"]["state"] != "up":
+        yield Finding(
+            "warn", f"{what}: the recorder has no database", "get it back; they are written then"
+        )
+    elif oldest_s > _SOON_S:
+        trouble = status["spool"]["error"]
+        yield Finding(
+            "warn",
+            f"{what}, and the recorder does not write them" + (f": {trouble}" if trouble else ""),
+            "see: popbsmtp status; journalctl -u popbsmtp",
+        )
+    else:
+        yield Finding("ok", f"{what}; the recorder writes them now")

@@ -15,7 +15,7 @@ class Counts:
     started: float = field(default_factory=time.time)
     # Logins by source: wrapper, or postlogin- and the service.
     logins: Counter[str] = field(default_factory=Counter)
-    # What became of them: committed, remembered, ignored, spooled, refused.
+    # What became of them: committed, remembered, ignored, shared, spooled, refused.
     outcomes: Counter[str] = field(default_factory=Counter)
     # What came out of the spool again: committed, expired, corrupt.
     drained: Counter[str] = field(default_factory=Counter)

@@ -3,7 +3,7 @@
 Nothing of it waits in the spool: a renewal that fails is tried again while its session is open.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -35,12 +35,16 @@ class Renewals:
         counts: Counts,
         *,
         once: bool = False,
+        is_refused: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Nothing is connected yet; *once* is for one round of many, as cron asks for them.
 
-        Raise ConfigError for what cannot work.
+        *is_refused* tells of an address whether its logins are not recorded, and so its sessions
+        renew nothing either; it is called in the event loop. Raise ConfigError for what cannot
+        work.
         """
         self._once = once
+        self._is_refused = is_refused
         self._counts = counts
         # When each source was last renewed without a failure, on the monotonic clock.
         self._renewed: dict[str, float] = {}
@@ -67,9 +71,18 @@ class Renewals:
         oldest_s = self._grace_s + self._away_s(source, since)
         try:
             for portion in _portions(addresses):
-                wanted = [a for a in portion if not why_ignored(a, self._networks)]
+                known = [a for a in portion if not why_ignored(a, self._networks)]
+                wanted = [a for a in known if not self._is_refused(a)]
                 count = await self._thread.run(partial(_renew, store, wanted, since, oldest_s))
-                self._count(source, len(portion), ignored=len(portion) - len(wanted), renewed=count)
+                self._count(
+                    source,
+                    {
+                        "ignored": len(portion) - len(known),
+                        "shared": len(known) - len(wanted),
+                        "renewed": count,
+                        "no row": len(wanted) - count,
+                    },
+                )
                 renewed += count
         except BaseException:
             self._failing.add(source)
@@ -95,9 +108,8 @@ class Renewals:
         away_s = max(self._grace_s, _RESTART_S) if renewed is None else since - renewed
         return max(self._every_s, min(away_s, _LONGEST_AWAY_S))
 
-    def _count(self, source: str, size: int, *, ignored: int, renewed: int) -> None:
-        outcomes = {"ignored": ignored, "renewed": renewed, "no row": size - ignored - renewed}
-        self._counts.logins[source] += size
+    def _count(self, source: str, outcomes: dict[str, int]) -> None:
+        self._counts.logins[source] += sum(outcomes.values())
         self._counts.outcomes.update({name: n for name, n in outcomes.items() if n})
 
     def close(self) -> None:

@@ -36,6 +36,7 @@ from popbsmtp_wrap.recorder.listeners import Listeners, allowed_uids, user_of
 from popbsmtp_wrap.recorder.pending_login import Answer
 from popbsmtp_wrap.recorder.renewals import WATCH, Renewals
 from popbsmtp_wrap.recorder.sessions import OpenSessions
+from popbsmtp_wrap.recorder.shared_addresses import SharedAddresses
 from popbsmtp_wrap.spool import directory
 
 # About 3 kB each.
@@ -50,6 +51,7 @@ _HURRY_S: Final = 1.0
 _POSTCONF_S: Final = 10.0
 # An administrator waits for the status, and the answer of a database is a part of it.
 _LOOK_S: Final = 1.0
+_MOST_SHARED_LISTED: Final = 10
 _STARTED: Final = time.monotonic()
 _ONLY_AT_START: Final = ("spool", "log", "user", "socket_mode", "socket_owner", "socket_group")
 
@@ -91,7 +93,10 @@ class Service:
         self._connections = Connections(capacity, allowed_uids(settings), self._log, self._counts)
         self._networks = ignored_networks(settings.ignore, _POSTCONF_S)
         self._database = AsyncDatabase(settings)
-        self._renewals = Renewals(settings, self._networks, self._counts)
+        self._shared = SharedAddresses(settings.recorder.shared_users, settings.grace)
+        self._renewals = Renewals(
+            settings, self._networks, self._counts, is_refused=self._is_refused
+        )
         self._doors: dict[str, PostLoginDoor | WrapperDoor] = {}
         self._postconf = WorkerThread("postconf", RefusedError)
         self._reload = asyncio.Event()
@@ -154,8 +159,28 @@ class Service:
         elif login.age_s > self._settings.grace:
             self.not_recorded(source, "too old", f"{login.address} logged in {login.age_s} s ago")
             answer(None)
+        elif self._add_to_shared(login):
+            self._counts.outcomes["shared"] += 1
+            answer(None)
         else:
             self._queue.submit(login, answer)
+
+    def _add_to_shared(self, login: Login) -> bool:
+        """Count the user of *login*, report an address of many; return True to refuse the login."""
+        now = time.monotonic()
+        users = self._shared.add(login, now)
+        if not users:
+            return False
+        refuses = self._settings.recorder.refuse_shared
+        if self._shared.is_news(login.address, now):
+            recorded = "no" if refuses else "yes"
+            self._log.event("shared_address", address=login.address, users=users, recorded=recorded)
+        return refuses
+
+    def _is_refused(self, address: str) -> bool:
+        """Tell whether logins from *address* are not recorded, because many users share it."""
+        refuses = self._settings.recorder.refuse_shared
+        return refuses and self._shared.users_if_shared(address, time.monotonic()) > 0
 
     def not_recorded(self, source: str, kind: str, reason: str) -> None:
         """Count and log a request that is no login; *kind* is a key of the outcomes."""
@@ -183,6 +208,7 @@ class Service:
     def status(self) -> dict[str, Any]:
         """Return what `popbsmtp status --json` prints."""
         counts, queue, spool = self._counts, self._queue, self._spool
+        shared = self._shared.shared(time.monotonic())
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -211,6 +237,7 @@ class Service:
                 "error": spool.trouble,
             },
             "sessions": self._sessions.status(),
+            "shared": {"count": len(shared), "addresses": shared[:_MOST_SHARED_LISTED]},
         }
 
     def _listen(self) -> None:
@@ -236,7 +263,7 @@ class Service:
             # Nobody can have waited at a socket of ours since before there was this process.
             empty_at = _STARTED if self._listeners.is_ours(path) else -math.inf
             self._connections.listen(sockets[path], self._doors[path], empty_at)
-        for path in set(sockets) - set(recorder.sockets):
+        for path in set(self._listeners.open) - set(recorder.sockets):
             self._log.event("unused_socket", path=path)
 
     def _stop_listening(self, path: str, listener: socket.socket) -> None:
@@ -268,6 +295,7 @@ class Service:
         self._renewals.adopt(settings, networks)
         self._settings, self._networks, self._database = settings, networks, database
         self._connections.allowed = allowed
+        self._shared.adopt(settings.recorder.shared_users, settings.grace)
         self._listen()
         self._sessions.adopt(settings)
         self._queue.adopt(database)

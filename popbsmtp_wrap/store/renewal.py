@@ -31,6 +31,7 @@ def renew(store: Store, addresses: Sequence[str], since: float, oldest_s: float)
 
     def write(connection: Connection) -> int:
         store.dialect.begin_write(connection.exec_driver_sql)
+        store.dialect.limit_locks(connection)
         wanted = store.address.in_(sorted(addresses))
         # In the order of upsert(): an UPDATE takes the rows as they come, and then a login's batch
         # and this may wait for each other.

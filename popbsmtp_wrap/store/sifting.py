@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from popbsmtp_wrap.store.batch import BatchWriter
 
 # Other writers hold a row for some milliseconds. The recorder spools what is not committed within
-# about 0.4 s (recorder/entry.py).
+# about 0.4 s (recorder/pending_login.py).
 _LOCK_S: Final = 0.15
 
 
@@ -99,7 +99,8 @@ class Sifting:
     def _go_around(self, piece: Sequence[Seen], error: LockedError) -> None:
         """Set aside the locked rows of *piece*. Raise when it is the table that is locked."""
         left_s = self._deadline - time.monotonic()
-        if not self._is_free:
+        was_free = self._is_free
+        if not was_free:
             # Whoever waits for the table waits until the deadline.
             self._writer.take_table(max(left_s, _LOCK_S))
             self._is_free = True
@@ -115,6 +116,9 @@ class Sifting:
             self._set_aside([seen for seen in piece if seen.login.address in held], error)
             rest = [seen for seen in piece if seen.login.address not in held]
             self._pieces += [rest] if rest else []
+        elif not was_free:
+            # The lock was the table's.
+            self._pieces.append(piece)
         elif not self._is_lock:
             # It may be a server that is slow.
             self._is_lock, self._lock_s = True, None

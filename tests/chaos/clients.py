@@ -11,7 +11,7 @@ from collections.abc import Callable  # noqa: TC003 - read at run time
 from pathlib import Path
 from typing import Final
 
-from popbsmtp_wrap.wire import format_request
+from popbsmtp_wrap.wire import format_request, read_clocks
 from tests.chaos.model import Attempt, Outcome
 from tests.chaos.site import BIN, REPLY_TIMEOUT_S, Site
 from tests.harness.process import ENVIRONMENT
@@ -57,7 +57,8 @@ def line(
 ) -> Outcome:
     """Log in by the wrapper's line and return what the recorder said."""
     began = time.time()
-    answer = _ask(site.socket, format_request(address, user.encode(), b"imap"), patience_s)
+    request = format_request(address, user.encode(), b"imap", moment=read_clocks())
+    answer = _ask(site.socket, request, patience_s)
     word = answer.rstrip(b"\n").partition(b"\t")[0]
     outcome: Outcome = "ok" if word == b"OK" else "no" if word == b"NO" else "unknown"
     site.attempted(Attempt(address, user, "line", began, time.time(), outcome, counts))

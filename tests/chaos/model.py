@@ -17,6 +17,10 @@ Outcome = Literal["ok", "no", "unknown", "logged"]
 ROUNDING_S: Final = 2.0
 # A recording process that Python has to be started for takes its own start for the login.
 YOUNGER_S: Final = 3.0
+# Dovecot's request has no time: one that has waited in a queue counts from the moment when that was
+# last seen empty, at most so long before it is read (docs/recorder.md).
+QUEUED_S: Final = 60.0
+_PROMPT_S: Final = 1.0
 # A row of a revoked address may stay as a marker with a time far in the past.
 TOMBSTONE_S: Final = 10 * 365 * 86400.0
 
@@ -111,7 +115,8 @@ def demanded(history: History, attempts: Sequence[Attempt]) -> Attempt | None:
 def _may_be_gone(history: History, attempt: Attempt) -> bool:
     return (
         any(
-            attempt.address in revocation.addresses and revocation.ended >= attempt.began
+            attempt.address in revocation.addresses
+            and revocation.ended >= attempt.began - _older_s(attempt)
             for revocation in history.revocations
         )
         or any(loss.ended >= attempt.began for loss in history.losses)
@@ -122,12 +127,18 @@ def _may_be_gone(history: History, attempt: Attempt) -> bool:
     )
 
 
+def _older_s(attempt: Attempt) -> float:
+    """Return by how much a row of *attempt* may be too old."""
+    waited = attempt.ended - attempt.began > _PROMPT_S
+    return QUEUED_S if attempt.source == "postlogin" and waited else 0.0
+
+
 def _missing(history: History, attempts: Sequence[Attempt], row: Row | None) -> str | None:
     last = demanded(history, attempts)
     if last is None:
         return None
     # An address is written once in refresh, but anew after it was revoked.
-    oldest = last.began - history.refresh_s
+    oldest = last.began - history.refresh_s - _older_s(last)
     for revocation in history.revocations:
         before = revocation.ended < last.began
         if revocation.done and before and last.address in revocation.addresses:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.chaos.model import (
+    QUEUED_S,
     TOMBSTONE_S,
     Attempt,
     History,
@@ -103,3 +104,19 @@ def test_each_address_is_judged_by_itself():
     history = History(attempts=[login(0), login(0, address="192.0.2.8")], refresh_s=4.0)
     (violation,) = violations(history, [Row(ADDRESS, NOW, "alice")], NOW + 100)
     assert violation.startswith("192.0.2.8: expected")
+
+
+@pytest.mark.parametrize(
+    ("source", "took", "older_s", "said"),
+    [
+        ("postlogin", 5, QUEUED_S, 0),
+        ("postlogin", 5, QUEUED_S + 10, 1),
+        ("postlogin", 0.5, QUEUED_S, 1),
+        ("line", 5, QUEUED_S, 1),
+    ],
+)
+def test_only_a_request_without_a_time_that_waited_may_be_older(source, took, older_s, said):
+    began = NOW + 80
+    asked = Attempt(ADDRESS, "alice", source, began, began + took, "ok")
+    rows = [Row(ADDRESS, began - older_s, "alice")]
+    assert len(violations(History(attempts=[asked]), rows, NOW + 100)) == said

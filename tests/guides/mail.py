@@ -65,6 +65,11 @@ fi
 """
 
 
+def connect(machine: Machine, *addresses: str) -> None:
+    """Give *addresses* of the machine to its clients: before a service takes them for its own."""
+    machine.run(_CABLE + "".join(map(_move, addresses)))
+
+
 @dataclass(frozen=True)
 class Client:
     """A client at *address*, seen by *server* as a TCP peer."""
@@ -82,7 +87,7 @@ class Client:
         return int(self._run("smtp"))
 
     def _run(self, action: str) -> str:
-        self.machine.run(_CABLE + _move(self.address))
+        connect(self.machine, self.address)
         words = f"{action} {self.address} {self.server} {USER} {PASSWORD}"
         program = f"nsenter --net=/run/clients /usr/bin/python3 - {words}"
         return json.loads(self.machine.run(program, text=_CLIENT))

@@ -12,7 +12,7 @@ from itertools import groupby
 import pytest
 
 from tests.guides import readme
-from tests.guides.mail import Client, prepare_dovecot, prepare_postfix
+from tests.guides.mail import Client, connect, prepare_dovecot, prepare_postfix
 from tests.harness.machine import REPOSITORY, machine
 from tests.harness.systemd_machine import systemd_machine
 
@@ -144,7 +144,9 @@ def test_guide_d_coming_from_the_wiki():
 
 
 def test_guide_e_the_recorder_under_systemd_and_without():
-    with systemd_machine(IPV4, IPV6, SERVER4, SERVER6, "198.51.100.8") as host:
+    others = "198.51.100.8", "198.51.100.9"
+    with systemd_machine(IPV4, IPV6, SERVER4, SERVER6, *others) as host:
+        connect(host, IPV4, IPV6, *others)
         other = Client(host, "198.51.100.8", SERVER4)
         install, basis, *servers, _, _ = readme.guide("sqlite")
         follow(host, install)
@@ -168,8 +170,11 @@ def test_guide_e_the_recorder_under_systemd_and_without():
         assert re.search(rf"^{IPV4} .* imap alice$", checked, re.MULTILINE)
         assert re.search(r"^logins.postlogin-imap +\d+$", checked, re.MULTILINE)
         host.run("systemctl kill --signal=KILL popbsmtp.service")
-        other.login("pop3")
-        assert other.relay() == 250
+        # Not one that was revoked a moment ago: the next recorder cannot tell how long this one has
+        # waited in the queue, and takes it for older than it is.
+        late = replace(other, address=others[1])
+        late.login("pop3")
+        assert late.relay() == 250
         host.run("systemctl disable --now popbsmtp.socket popbsmtp.service")
         with pytest.raises(RuntimeError, match="imaplib"):
             other.login("imap")

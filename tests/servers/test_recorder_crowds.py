@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from popbsmtp_wrap.wire import format_request
+from popbsmtp_wrap.wire import format_request, read_clocks
 from tests.harness.process import wait_until
 from tests.servers.recorder_load import next_address
 from tests.servers.recorder_peers import (
@@ -202,7 +202,9 @@ def test_peers_that_wait_for_no_answer_take_little_memory():
         with held_database(recorder):
             for _ in range(12_000):
                 with connect_as("root", recorder.socket) as peer:
-                    peer.sendall(format_request(next_address(), b"alice", b""))
+                    peer.sendall(
+                        format_request(next_address(), b"alice", b"", moment=read_clocks())
+                    )
             wait_until(lambda: recorder.status()["connections"] == 1, PATIENCE_S, "the ends")
             found = recorder.status()
             assert found["waiting"] == 10_000

@@ -196,15 +196,16 @@ def test_control_requests_of_peers_that_hung_up_are_harmless(activated):
 
 def test_clock_of_another_time_namespace_is_not_compared_with_ours():
     with Recorder() as recorder:
-        for clock, boot_ns in ((b"1", 0), (b"", 10**18), (b"1", 10**18)):
+        clocks = ((b"1", 0), (b"", 10**18), (b"1", 10**18))
+        for number, (clock, boot_ns) in enumerate(clocks):
+            address = f"198.51.100.{number}"
             _, _, wall_ns = read_clocks()
             moment = (clock, boot_ns, wall_ns - 5 * 10**9)
             with recorder.connect() as peer:
                 asked_at = time.time()
-                peer.sendall(format_request("198.51.100.7", b"a", b"", 0, moment))
+                peer.sendall(format_request(address, b"a", b"", 0, moment))
                 assert read_all(peer) == b"OK\n"
-            assert asked_at - 5 - SLACK_S < seen(recorder)["198.51.100.7"] < asked_at - 3
-            assert recorder.toolkit("revoke", "--all").returncode == 0
+            assert asked_at - 5 - SLACK_S < seen(recorder)[address] < asked_at - 3
 
 
 def test_moment_in_the_future_is_refused():
@@ -231,3 +232,27 @@ def test_wrapper_without_a_wait_is_recorded_by_a_busy_recorder():
         time.sleep(0.5)
         recorder.resume()
         wait_until(lambda: recorder.rows() == {"198.51.100.7": "alice"}, PATIENCE_S, "the row")
+
+
+def test_revoke_stands_whatever_a_stopped_recorder_reads_later():
+    with Recorder(recorder="refresh = 0") as recorder:
+        revoked = ["198.51.100.1", "198.51.100.2", "198.51.100.3"]
+        assert recorder.login(revoked[0]) == ("OK", "")
+        recorder.pause()
+        wrapper(recorder, revoked[0], "0.5")
+        wrapper(recorder, revoked[1], "0")
+        waiting = recorder.connect(recorder.postlogin["imap"])
+        waiting.sendall(dovecot_request(revoked[2]))
+        time.sleep(2)
+        done = recorder.toolkit("revoke", *revoked)
+        assert done.returncode == 75, done.stderr
+        assert recorder.rows() == {}
+        recorder.resume()
+        assert answers([waiting]) == [b"alice\thome=/home/alice\n"]
+        assert recorder.login("198.51.100.9") == ("OK", "")
+        wait_until(lambda: recorder.status()["waiting"] == 0, PATIENCE_S, "the commits")
+        assert recorder.rows().keys() == {"198.51.100.9"}
+        # The next login is one of its own.
+        for address in revoked:
+            assert recorder.login(address) == ("OK", "")
+        assert recorder.rows().keys() == {"198.51.100.9", *revoked}

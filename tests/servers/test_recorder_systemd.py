@@ -86,8 +86,9 @@ class Host:
             "systemctl stop popbsmtp.socket\n"
             f"rm -rf {DROP_IN.format('service')} {DROP_IN.format('socket')}\n"
             "systemctl daemon-reload\n"
-            "systemctl start popbsmtp.service\n"
-            "popbsmtp revoke --all"
+            # Not revoke, which keeps logins out that the next recorder takes for older ones.
+            "sqlite3 /var/lib/popbsmtp/popbsmtp.db 'DELETE FROM popbsmtp'\n"
+            "systemctl start popbsmtp.service"
         )
 
     def drop_in(self, unit, text):

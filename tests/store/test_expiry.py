@@ -65,9 +65,10 @@ def test_record_that_commits_while_expire_waits_is_not_deleted(place, revived):
         with connection.begin():
             connection.execute(logins.upsert(store, [Login(a, "ann") for a in revived]))
             expirer.start()
-            # Long enough for the expirer to have chosen its rows and to wait for one of them.
+            # Long enough for the expirer to have chosen its rows, and to wait for one of them or,
+            # on PostgreSQL, to leave those for the next time.
             time.sleep(0.7)
-            assert expirer.is_alive()
+            assert expirer.is_alive() or place.kind == "postgresql"
         expirer.join(15)
     assert deleted == [3 - len(revived)]
     assert place.addresses() == sorted(revived)

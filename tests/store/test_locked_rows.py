@@ -199,3 +199,17 @@ def test_a_renewal_leaves_a_locked_row_alone_and_renews_the_others(server_place)
     assert renewed == len(others)
     ages = {row.address: GRACE_S - row.remaining_s for row in logins.rows(store, GRACE_S)}
     assert max(ages[address] for address in others) < 60 <= ages[ADDRESS]
+
+
+def test_a_login_that_waited_for_the_table_is_committed_when_that_is_free(server_place, writer):
+    new = Login("192.0.2.77", "ann")
+    outcomes = []
+    with closing(server_place.session()) as other:
+        other.cursor().execute(LOCK_TABLE[server_place.kind])
+        thread = threading.Thread(target=lambda: outcomes.append(writer.write(seen(new))))
+        thread.start()
+        time.sleep(1)
+        assert thread.is_alive()
+    thread.join(ANSWER_S)
+    assert outcomes == [Outcome()]
+    assert new.address in server_place.addresses()

@@ -49,11 +49,11 @@ def test_a_name_serves_whatever_is_in_it(place, what, name):
     seen = [Seen(Login(ADDRESS, "bob", "pop3"), time.monotonic())]
     assert writer.write(seen).refused == ()
     assert writer.write_at_once(seen, 5)
-    assert writer.missing([ADDRESS, "192.0.2.1"]) == {"192.0.2.1"}
+    assert writer.missing([ADDRESS, "192.0.2.1"], GRACE_S) == {"192.0.2.1"}
     assert [(row.address, row.user) for row in logins.rows(store, GRACE_S)] == [(ADDRESS, "bob")]
     assert logins.remaining_s(store, ADDRESS, GRACE_S)
     assert postfix_permits(store, ADDRESS)
-    assert renewal.renew(store, [ADDRESS], time.monotonic()) == 1
+    assert renewal.renew(store, [ADDRESS], time.monotonic(), GRACE_S) == 1
     assert logins.expire(store, GRACE_S) == 0
     assert logins.revoke(store, [ADDRESS]) == 1
     writer.close()

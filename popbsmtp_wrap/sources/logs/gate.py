@@ -48,7 +48,7 @@ def gate(
             for program in server.tag.programs:
                 # Solaris writes a message's number before it, syslog-ng what it knows of it.
                 usual_of_ours.append(program + _PID + rb":[ ](?:\[ID[ ]|" + head + b")")
-                rfc5424_of_ours.append(program + _IDS + rb"(?:\[|-[ ]" + _BOM + head + b")")
+                rfc5424_of_ours.append(program + _IDS + rb"(?:\[|-[ ]{1,2}" + _BOM + head + b")")
     # A message without a tag begins behind the time, or a zone that stands apart.
     other = b"(?!" + _one_of(bare) + b")"
     usual = (

@@ -27,6 +27,11 @@ _TWO_LINES_S: Final = 600
 _MOST_TAGS: Final = 1000
 # Clients and sessions come back; about 200 bytes each.
 _MOST_ADDRESSES: Final = 4096
+# Beside the session, or it may be a format of the site's own.
+_LOCAL: Final = re.compile(rb"[ ]lip=[<\[]?([0-9A-Fa-f:.]{2,45}+)(?=.*[ ]session=<)")
+_PRIVATE: Final = re.compile(
+    r"127\.|10\.|192\.168\.|172\.(?:1[6-9]|2[0-9]|3[01])\.|::1$|f[cd]|fe80:"
+)
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
@@ -178,6 +183,8 @@ class Recogniser:
             if not address or role == "connect":
                 process = (server, header.host, header.pid)
                 address = self._joined(pattern, address, fields, process, header)
+            if role == "login" and (local := _LOCAL.search(found.string)):
+                _other_host_only(address, local[1])
         user = (fields.get("user") or fields.get("bare", b"")).decode("utf-8", "backslashreplace")
         if user.lower() == "anonymous":
             raise _NoEventError("an anonymous login")
@@ -185,7 +192,8 @@ class Recogniser:
             self._sessions.put((server, session), address)
         kind: Kind = "login" if role == "connect" else role
         service = _service(fields.get("service") or header.tag)
-        return Event(kind, server, address, user, service, header.stamp.decode("ascii"))
+        stamp = header.stamp or fields.get("stamp", b"")
+        return Event(kind, server, address, user, service, stamp.decode("ascii"))
 
     def _joined(
         self,
@@ -230,6 +238,19 @@ def _client_only(address: str) -> None:
         raise _NoEventError(f"{address} is {kind}, no client's address")
 
 
+def _other_host_only(address: str, local: bytes) -> None:
+    """Raise _NoEventError where the client is the server itself: its webmail, say.
+
+    A site's private addresses are its own affair: popbsmtp watch ignores those of this machine.
+    """
+    try:
+        same = canonical_address(local.decode("ascii")) == address
+    except ValueError:
+        return
+    if same and not _PRIVATE.match(address):
+        raise _NoEventError(f"{address} is the server's own address")
+
+
 @lru_cache(_MOST_ADDRESSES)
 def _client(text: bytes) -> str:
     """Return the canonical address. Raise _NoEventError for one that is no client's."""
@@ -249,4 +270,5 @@ def _service(text: bytes) -> str:
 
 def _bared(line: bytes) -> bytes:
     """Return *line* without what copytruncate leaves where the log was: zeros."""
-    return line.lstrip(b"\0").rstrip(b"\r\n \0")
+    # #015 is a carriage return as rsyslog writes it.
+    return line.lstrip(b"\0").rstrip(b"\r\n \0").removesuffix(b"#015").rstrip(b" ")

@@ -23,10 +23,20 @@ _FORMS: Final = tuple(
     for form in (
         # RFC 3164 section 4.1.2; AppleMailServer writes the year before the hour.
         rf"{_MONTH_DAY}(?:(?P<year>[0-9]{{4}}) )?{_HMS}",
-        # RFC 3339; Dovecot's log_timestamp and journalctl -o short-iso and short-full.
+        # RFC 3339; Dovecot's log_timestamp and journalctl -o short-iso.
         (
             r"(?:[A-Z][a-z]{2} )?(?P<year>[0-9]{4})[-/](?P<month>[0-9]{2})[-/](?P<day>[0-9]{2})[T ]"
             rf"{_HMS}(?P<zone>Z| UTC| GMT| ?[+-][0-9]{{2}}:?[0-9]{{2}})?"
+        ),
+        # svlogd -tt: UTC.
+        (
+            r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})(?P<zone>_)"
+            rf"{_HMS}"
+        ),
+        # journalctl -o short-full.
+        (
+            r"[A-Z][a-z]{2} (?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2}) "
+            rf"{_HMS} (?P<zone>[A-Z]{{2,5}}|[+-][0-9]{{2}}(?:[0-9]{{2}})?)"
         ),
         # ctime(3), as Qpopper's own log has it.
         rf"[A-Z][a-z]{{2}},? {_MONTH_DAY}{_HMS} (?P<year>[0-9]{{4}})",
@@ -116,8 +126,12 @@ def _moments(stamp: str, year: int, *_zone: object) -> tuple[float, ...]:
 def _zone_of(text: str | None) -> timezone | None:
     if not text:
         return None
-    if text.strip() in {"Z", "UTC", "GMT"}:
+    if text.strip() in {"Z", "UTC", "GMT", "_"}:
         return UTC
+    if text.isalpha():
+        if text in time.tzname:
+            return None
+        raise ValueError(f"{text} is the name of another zone than ours")
     sign = -1 if "-" in text else 1
     digits = text.strip().lstrip("+-").replace(":", "")
-    return timezone(sign * timedelta(hours=int(digits[:2]), minutes=int(digits[2:])))
+    return timezone(sign * timedelta(hours=int(digits[:2]), minutes=int(digits[2:] or 0)))

@@ -199,6 +199,9 @@ class Dialect:
         """
         return None
 
+    def limit_locks(self, connection: Connection) -> None:
+        """Have this transaction give up a lock soon, by LockedError, where rows are locked."""
+
     def begin_expire(self, connection: Connection) -> None:
         """Let a crash undo this transaction: what expire deletes is still old the next time."""
 

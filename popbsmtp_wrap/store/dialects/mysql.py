@@ -124,10 +124,13 @@ class MySQL(Dialect):
             return "SET STATEMENT innodb_lock_wait_timeout = 1 FOR "
         return f"SET STATEMENT max_statement_time = {limit_s:.3f} FOR "
 
-    def begin_expire(self, connection: Connection) -> None:
+    def limit_locks(self, connection: Connection) -> None:
         connection.exec_driver_sql(
             "SET " + ", ".join(f"{name} = LEAST(@@{name}, 1)" for name in _LOCK_WAITS)
         )
+
+    def begin_expire(self, connection: Connection) -> None:
+        self.limit_locks(connection)
 
     def adapt_url(self, url: URL) -> URL:
         # ssl_ca and ssl_verify_identity together lose the CA between SQLAlchemy and PyMySQL.

@@ -110,11 +110,14 @@ class PostgreSQL(Dialect):
         # A foreign key's lock on a row is no obstacle.
         return query.with_for_update(key_share=True, skip_locked=True)
 
+    def limit_locks(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
+
     def begin_expire(self, connection: Connection) -> None:
         # The commit then does not wait for the disk, with the rows locked and before the logins'.
         connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
         # Whoever waits for one of the rows keeps the others from their logins.
-        connection.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
+        self.limit_locks(connection)
 
     def is_time(self, reflected: Any) -> bool:
         return bool(getattr(reflected, "timezone", False))

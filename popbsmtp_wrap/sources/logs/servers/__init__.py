@@ -3,7 +3,7 @@
 from typing import Final
 
 from popbsmtp_wrap.sources.logs.pattern import Server
-from popbsmtp_wrap.sources.logs.servers.courier import COURIER
+from popbsmtp_wrap.sources.logs.servers.courier import COURIER, COURIER_OWN_LOG
 from popbsmtp_wrap.sources.logs.servers.cyrus import CYRUS
 from popbsmtp_wrap.sources.logs.servers.dovecot import (
     DOVECOT,
@@ -16,6 +16,7 @@ from popbsmtp_wrap.sources.logs.servers.others import (
     EXCHANGE,
     PERDITION,
     TEAPOP,
+    VPOP3D,
     VPOPMAIL,
     ZIMBRA,
 )
@@ -28,6 +29,7 @@ SERVERS: Final[tuple[Server, ...]] = (
     DOVECOT_LOGIN,
     DOVECOT_OWN_LOG,
     COURIER,
+    COURIER_OWN_LOG,
     CYRUS,
     UW,
     QPOPPER,
@@ -37,6 +39,7 @@ SERVERS: Final[tuple[Server, ...]] = (
     SOLID_POP3D,
     VM_POP3D,
     GNU_POP3D,
+    VPOP3D,
     CUCIPOP,
     TEAPOP,
     PERDITION,

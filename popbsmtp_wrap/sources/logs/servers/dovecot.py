@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from popbsmtp_wrap.log_header import STAMP
 from popbsmtp_wrap.sources.logs.pattern import (
     ADDRESS,
     Pattern,
@@ -118,7 +119,15 @@ _DOVECOT_SAMPLES: Final = (
     ),
     Sample(
         "Jun 14 10:00:00 mx dovecot: imap-login: proxy(bob): started proxying to "
-        "192.0.2.9:143: user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1"
+        "192.0.2.9:143: user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: proxy(x): started proxying to h:1: user=<x>, "
+        "rip=203.0.113.6, lip=192.0.2.1): Login failed to h:143: user=<x): started proxying to "
+        "h:1: user=<x>, rip=203.0.113.6, lip=192.0.2.1>, method=PLAIN, rip=198.51.100.7, "
+        "lip=192.0.2.1"
     ),
     Sample(
         "Jun 14 10:00:00 mx dovecot: imap-login: Login: user=<bob>, method=PLAIN, "
@@ -176,6 +185,81 @@ _DOVECOT_SAMPLES: Final = (
     ),
 )
 
+_OWN_LOG_SAMPLES: Final = (
+    Sample(
+        "2026-06-14T10:00:00.123456789Z Jun 14 10:00:00 imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14T10:00:00.123456789Z stdout F Jun 14 10:00:00 imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "dovecot-1  | Jun 14 10:00:00 imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "@4000000065a1b2c3075bcd15 Jun 14 10:00:00 pop3-login: Info: Logged in: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14 10:00:00.123456789  Jun 14 10:00:00 imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14_10:00:00.12345 Jun 14 10:00:00 imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx dovecot[812]: Jun 14 10:00:00 imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 Info: imap-login: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-06-14T10:00:00.123456789Z stdout P Jun 14 10:00:00 imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>"
+    ),
+    Sample(
+        "2026-06-14T10:00:00Z Jun 14 10:00:00 imap-login: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>"
+    ),
+    Sample(
+        "dovecot-1  | Jun 14 10:00:00 auth: Info: imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx app[812]: Jun 14 10:00:00 imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>"
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx Info: imap-login: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>"
+    ),
+    Sample(
+        "web | web | Jun 14 10:00:00 imap-login: Info: Login: "
+        "user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, session=<a>"
+    ),
+)
+
 # The tag is the login process itself in a log of Dovecot's own. Where it is dovecot or another
 # instance_name, the message names the process: dovecot-managesieve-login does not count for itself.
 _ITSELF = r"(?:Info:[ ])?"
@@ -183,6 +267,12 @@ _NAMED = rf"{_ITSELF}(?P<service>imap|pop3)-login(?:\[[0-9]{{1,10}}\])?:[ ](?:In
 # A proxy of 2.4 says the second after the server behind it has let the user in. That of 2.3 puts
 # the user's name in front of it, where it can look like more of the line.
 _BEGIN = r"(?=Log(?!in[ ]aborted)|Started[ ]proxying)"
+# The name that stands in front of the fields has none of the bytes that make up fields, and comes
+# once more as the user: no other name can spell that to the end of the line.
+_PROXY = (
+    r"\((?P<user>[^()<>,*:=]{1,255}+)\):[ ]started[ ]proxying[ ]to[ ]"
+    r"\[?[A-Za-z0-9._:-]{1,255}?\]?:[0-9]{1,5}(?:[ ]\([0-9.]{1,12}[ ]secs\))?:[ ]user=<(?P=user)>"
+)
 _SUCCESS = (
     r"(?:(?:Login|Logged[ ]in)(?::|,|[ ]-)?"
     r"|Started[ ]proxying[ ]to[ ]remote[ ]host(?:[ ]\([0-9.]{1,12}[ ]secs\))?:)[ ][(\[]?"
@@ -191,9 +281,15 @@ _SUCCESS = (
 )
 # login_log_format_elements: joined with ", ", empty ones left out. A name is closed by the one >
 # that it holds; * separates a master user (auth_master_user_separator).
-_USER = r"user=(?:<(?P<user>[^<>*]++)>|(?P<bare>[^<>*,= ]++))"
+# Some write a blank between the first two.
+_USER = (
+    r"user=(?:<(?P<user>[^<>*]++)>|(?P<bare>[^<>*,= ]++))"
+    r"(?:[ ]method=(?!(?i:anonymous))[A-Za-z0-9_-]{2,20}+(?=,))?"
+)
 _OTHER = (
     r"(?!rip=|user=|method=(?i:anonymous)|master(?:_user)?=<?[^<>,])"
+    # Text behind the address is somebody else's.
+    r"(?!lip=(?![<\[]?[0-9A-Fa-f:.]{0,45}+[>\])]?(?:,|\)|\]|\Z)))"
     # A lone > closes the name of a user that looks like fields.
     r"[^,<>]*+(?>(?:<[^,<>]*+>)?)"
 )
@@ -211,8 +307,9 @@ _ONCE = (" rip=", " method=", " lip=", " session=")
 # mail_log_prefix of 2.3 and newer; older ones do not name the session.
 _LOGOUT = pattern(
     "logout",
-    r"(?P<service>imap|pop3)\((?P<user>[^()]{1,255}+)\)<",
-    r"[0-9]{1,10}><(?P<session>[^<>]{1,64}+)>:[ ]"
+    r"(?P<service>imap|pop3|imap-hibernate)\(",
+    # A name may hold brackets. Whatever it says, only the session of its line ends.
+    r"(?P<user>.{1,2000}?)\)<[0-9]{1,10}><(?P<session>[^<>]{1,64}+)>:[ ]"
     r"(?:Info:[ ])?(?:Disconnected|Logged[ ]out|Connection[ ]closed|Server[ ]shutting[ ]down)",
 )
 _FAILURE = pattern(
@@ -224,13 +321,21 @@ _FAILURE = pattern(
 )
 
 
+def _with_user(process: str) -> tuple[Pattern, ...]:
+    """Return the patterns of logins with a user for messages that begin with *process*."""
+    head = process + _BEGIN
+    return (
+        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
+        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
+    )
+
+
 def _patterns(process: str) -> tuple[Pattern, ...]:
     """Return the patterns for messages that begin with *process*."""
     head = process + _BEGIN
     return (
         _LOGOUT,
-        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_USER}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
-        pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_RIP}{_AFTER}*?,[ ]{_USER}{_END}", *_ONCE),
+        *_with_user(process),
         pattern("login", head, rf"{_SUCCESS}{_BEFORE}{_RIP}{_END}", *_ONCE),
         # 0.99
         pattern(
@@ -239,6 +344,7 @@ def _patterns(process: str) -> tuple[Pattern, ...]:
             rf"Login:[ ](?P<user>[^\s\[\]<>*]++)[ ]\[{ADDRESS}\]"
             r"(?:,[ ](?:TLS|secured))?\Z",
         ),
+        pattern("login", f"{process}proxy", rf"{_PROXY}{_AFTER}*?,[ ]{_RIP}{_END}", *_ONCE),
         _FAILURE,
     )
 
@@ -256,14 +362,26 @@ _REASONS = (
     reason(_ANY_LOGIN, "a login without one well-formed rip="),
     # Cut short, a failure whose user's name holds the word would look the same.
     reason(rf"{_PROCESS}(?:user|rip|method)=", "what happened does not stand before the fields"),
-    reason(rf"{_PROCESS}proxy\(", "a proxy's line with the user's name in front of the fields"),
+    reason(rf"{_PROCESS}proxy\(", "a proxy's line that is no login, or whose names differ"),
     reason(r"(?:imap|pop3)\(", "a session whose log line does not name its address"),
 )
+
+# A log of Dovecot's own behind a container's or a supervisor's stamp, or in a message of syslog:
+# its time stands once more in front of the process.
+_OWN_TIME = rf"{STAMP.decode('ascii')}[ ]{{1,2}}"
+_OWN_PROCESS = r"(?P<service>imap|pop3)-login(?:\[[0-9]{1,10}\])?:[ ](?:Info:[ ])"
+# docker compose; containerd's own form (F: a whole line); 1.x writes the severity first.
+_CARRIED = (
+    rf"(?:[A-Za-z0-9][A-Za-z0-9_.-]{{0,62}}[ ]{{1,30}}\|[ ]"
+    rf"(?P<stamp>{STAMP.decode('ascii')})[ ]{{1,2}}"
+    rf"|std(?:out|err)[ ]F[ ](?:{_OWN_TIME})?|{_OWN_TIME})"
+)
+_OWN_1X = rf"(?:{_OWN_TIME})?Info:[ ](?P<service>imap|pop3)-login(?:\[[0-9]{{1,10}}\])?:[ ]"
 
 DOVECOT: Final = Server(
     "dovecot",
     tags(r"dovecot[A-Za-z0-9_.-]{0,40}"),
-    _patterns(_NAMED),
+    (*_patterns(_NAMED), *_with_user(f"{_OWN_TIME}{_OWN_PROCESS}")),
     _DOVECOT_SAMPLES,
     _REASONS,
     "client_get_log_str() in src/login-common/client-common.c; mail_log_prefix",
@@ -272,4 +390,9 @@ DOVECOT_LOGIN: Final = Server(
     "dovecot", tags("imap-login", "pop3-login"), _patterns(_ITSELF), (), _REASONS
 )
 # The mail process in a log of Dovecot's own: imap(user)<pid><session>: is no tag.
-DOVECOT_OWN_LOG: Final = Server("dovecot", None, (_LOGOUT,), ())
+DOVECOT_OWN_LOG: Final = Server(
+    "dovecot",
+    None,
+    (_LOGOUT, *_with_user(f"{_CARRIED}{_OWN_PROCESS}"), *_with_user(_OWN_1X)),
+    _OWN_LOG_SAMPLES,
+)

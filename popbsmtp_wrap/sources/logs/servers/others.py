@@ -30,6 +30,11 @@ _VPOPMAIL_SAMPLES: Final = (
         "bob@example.org:198.51.100.7"
     ),
 )
+_VPOP3D_SAMPLES: Final = (
+    Sample("Jun 14 10:00:00 mx vpop3d: (bob,198.51.100.7) Authenticated", "198.51.100.7", "bob"),
+    Sample("Jun 14 10:00:00 mx vpop3d: (bob,198.51.100.7) Authentication failed"),
+    Sample("Jun 14 10:00:00 mx vpop3d: (x,198.51.100.7) Authenticated,203.0.113.9) Authenticated"),
+)
 _CUCIPOP_SAMPLES: Final = (
     Sample(
         "Jun 14 10:00:00 mx cucipop[77]: bob 198.51.100.7 1, 2 (3), 4 (5)", "198.51.100.7", "bob"
@@ -85,6 +90,22 @@ _EXCHANGE_SAMPLES: Final = (
         "198.51.100.7",
         "bob",
     ),
+    Sample(
+        "2026-01-02T03:04:05.678Z,0000000000000010,2,192.0.2.1:993,198.51.100.7:51234,bob,12,25,27,"
+        'login,bob@example.org *****,"R=ok;Msg=""Proxy:EX1.example.org:1993:SSL;ProxySuccess""",',
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-01-02T03:04:05.678Z,0000000000000010,2,192.0.2.1:110,198.51.100.7:51234,bob,12,25,27,"
+        "auth, PLAIN,R=OK,",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "2026-01-02T03:04:05.678Z,0000000000000010,2,192.0.2.1:143,198.51.100.7:51234,bob,12,25,27,"
+        'login,"bob *****,R=OK,",R="1 NO LOGIN failed."'
+    ),
 )
 
 VPOPMAIL: Final = Server(
@@ -112,6 +133,17 @@ VPOPMAIL: Final = Server(
     _VPOPMAIL_SAMPLES,
     (reason(r"vchkpw-(?!pop3|imap)", "no POP or IMAP login"),),
     "vchkpw.c",
+)
+VPOP3D: Final = Server(
+    "vpop3d",
+    tags("vpop3d"),
+    (
+        pattern("login", r"\(", rf"(?P<user>[^\s(),]{{1,255}}+),{ADDRESS}\)[ ]Authenticated\Z"),
+        pattern("failure", r"\(", r"[^()]{0,300}+\)[ ](?!Authenticated\Z)"),
+    ),
+    _VPOP3D_SAMPLES,
+    (),
+    "poprelay_vpopd of Mail-POPRelay",
 )
 CUCIPOP: Final = Server(
     "cucipop",
@@ -218,8 +250,11 @@ EXCHANGE: Final = Server(
             "[0-9A-Fa-f]{16},",
             r"[0-9]{1,9},[0-9A-Fa-f:.\[\]]{2,60}:[0-9]{1,5},"
             r"(?:(?P<address>[0-9.]{7,15}+)|\[(?P<other>[0-9A-Fa-f:.]{2,45}+)\]):[0-9]{1,5},"
-            r"(?P<user>[^,\"]{1,255}+)(?:,[0-9]{1,9}){3},(?:login|pass|authenticate),"
-            r"[^,\"]{0,300}+,R=OK(?:;[^,\"]{0,300}+)?,?\Z",
+            r"(?P<user>[^,\"]{1,255}+)(?:,[0-9]{1,9}){3},(?i:login|pass|auth(?:enticate)?),"
+            # RFC 4180: a value with commas or quotes stands in quotes, its own ones doubled.
+            r"(?:[^,\"]{0,300}+|\"[^\"]{0,300}+(?:\"\"[^\"]{0,300}+){0,9}\"),"
+            r"(?:(?i:R=OK)(?:;[^,\"]{0,300}+)?"
+            r"|\"(?i:R=OK)(?:;[^\"]{0,300}+(?:\"\"[^\"]{0,300}+){0,9})?\"),?\Z",
         ),
     ),
     _EXCHANGE_SAMPLES,

@@ -7,6 +7,8 @@ from popbsmtp_wrap.sources.logs.pattern import ADDRESS, HOST, Sample, Server, pa
 _POPA3D_SAMPLES: Final = (
     Sample("Jun 14 10:00:00 mx popa3d[77]: Session from 198.51.100.7"),
     Sample("Jun 14 10:00:00 mx popa3d[77]: Authentication passed for bob", "198.51.100.7", "bob"),
+    Sample("Jun 14 10:00:00 mx popa3d[80]: connect from 198.51.100.7"),
+    Sample("Jun 14 10:00:00 mx popa3d[80]: Authentication passed for bob", "198.51.100.7", "bob"),
     Sample("Jun 14 10:00:00 mx popa3d[78]: Authentication passed for bob"),
     Sample("Jun 14 10:00:00 mx popa3d[79]: Session from 198.51.100.7"),
     Sample("Jun 14 10:00:00 mx popa3d[79]: Authentication failed for bob"),
@@ -47,6 +49,17 @@ _VM_POP3D_SAMPLES: Final = (
     ),
 )
 _GNU_POP3D_SAMPLES: Final = (
+    Sample("Jun 14 10:00:00 mx pop3d[77]: connect from 198.51.100.7"),
+    Sample(
+        "Jun 14 10:00:00 mx pop3d[77]: user `bob' logged in with mailbox `/var/mail/bob' (2 "
+        "messages)",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
+        "Jun 14 10:00:00 mx pop3d[78]: user `bob' logged in with mailbox `/var/mail/bob' (2 "
+        "messages)"
+    ),
     Sample(
         "Jun 14 10:00:00 mx gnu-pop3d[77]: User `bob' logged in with mailbox "
         "`/var/mail/bob' from 198.51.100.7",
@@ -68,7 +81,8 @@ POPA3D: Final = Server(
     "popa3d",
     tags("popa3d"),
     (
-        pattern("connect", "Session[ ]from[ ]", _FROM),
+        # From inetd it is tcpd that says who has connected, with the same process number.
+        pattern("connect", "Session[ ]from[ ]|connect[ ]from[ ]", _FROM),
         # With the patch of pop-before-smtp the address stands in the same line.
         pattern(
             "login",
@@ -110,7 +124,7 @@ VM_POP3D: Final = Server(
     "vm-pop3d",
     tags("vm-pop3d"),
     (
-        pattern("connect", "Connect[ ]from[ ]", _FROM),
+        pattern("connect", "[Cc]onnect[ ]from[ ]", _FROM),
         pattern(
             "login",
             "User[ ]",
@@ -137,9 +151,11 @@ GNU_POP3D: Final = Server(
         ),
         pattern(
             "login",
-            "User[ ]",
+            # GNU mailutils counts the messages behind it.
+            "[Uu]ser[ ]",
             r"(?:[`'\"](?P<user>[^`'\"]{1,255}+)['\"]|(?P<bare>[^\s`'\"]{1,255}+))"
-            r"[ ]logged[ ]in[ ]with[ ]mailbox[ ][`'\"]?[^\s`'\"]{1,255}+['\"]?\Z",
+            r"[ ]logged[ ]in[ ]with[ ]mailbox[ ][`'\"]?[^\s`'\"]{1,255}+['\"]?"
+            r"(?:[ ]\([0-9]{1,9}[ ](?:msgs|messages?)\))?\Z",
         ),
         pattern("failure", "User[ ]", r".*:[ ]authentication[ ]failed"),
         pattern("failure", "No[ ]such[ ]user", ""),
