@@ -60,7 +60,7 @@ def kinds_by_address() -> Kinds:
     """Return this machine's addresses and its default gateways, canonical, with what each is.
 
     Of all interfaces and routing tables, VRFs included. The other end of a point-to-point link is
-    no address of ours: it may be a client that dialled in. Raise OSError when the kernel does not
+    not an own address: it may be a client that dialled in. Raise OSError when the kernel does not
     say.
     """
     kinds: Kinds = {}

@@ -72,11 +72,11 @@ def main() -> NoReturn:
         if type(sys.stdout).__name__.endswith("PacifyFlushWrapper"):
             sys.exit(os.EX_IOERR)
         raise
-    except Exception as error:  # noqa: BLE001 - a mistake of ours, or of a library
+    except Exception as error:  # noqa: BLE001 - a bug here or in a library
         text = " ".join(str(error).split())
         hint = "(--debug shows where)"
         _end(error, f"unexpected {type(error).__name__}: {text} {hint}", os.EX_SOFTWARE)
-    # Of --help, --version and the like; no command of ours returns anything.
+    # Of --help, --version and the like; no command returns anything.
     sys.exit(status or 0)
 
 

@@ -94,7 +94,7 @@ def _check_waiting(
         return
     # The oldest comes first; its name says in nanoseconds when it was begun.
     oldest_s = max(0, int(now - int(segments[0].partition("-")[0]) / 1e9))
-    # There is none to count in a file that we may not read.
+    # A file that we may not read has nothing to count.
     count = {0: "logins wait", 1: "1 login waits"}.get(
         found.records, f"{found.records} logins wait"
     )

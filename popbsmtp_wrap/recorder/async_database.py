@@ -67,12 +67,12 @@ class AsyncDatabase:
         return self._writer.file
 
     def take_replaced(self) -> bool:
-        """Tell whether another database was found in place of ours since the last call."""
+        """Return True if the database was found to be replaced since the last call."""
         before, self._replacements = self._replacements, self._writer.replacements
         return self._replacements != before
 
     async def check_in_place(self) -> None:
-        """Raise as ping() does where another database may have taken the place of ours."""
+        """Raise as ping() does where the database may have been replaced by another."""
         if self._can_be_replaced:
             await self.ping()
 

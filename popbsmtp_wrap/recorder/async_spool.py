@@ -110,7 +110,7 @@ class AsyncSpool:
         try:
             return await self._thread.run(self._next_chunk)
         except SpoolBusyError:
-            return None  # whoever has the lock drains it
+            return None  # the process that has the lock drains it
         except SpoolError as error:
             self._fails(error)
             return None

@@ -5,8 +5,6 @@ import contextlib
 import json
 import math
 import os
-import pwd
-import resource
 import signal
 import socket
 import time
@@ -21,28 +19,23 @@ from popbsmtp_wrap.daemon import service_manager
 from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
-from popbsmtp_wrap.errors import ConfigError, InternalError, PopbsmtpError, RefusedError
+from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
 from popbsmtp_wrap.passwords import masked
-from popbsmtp_wrap.recorder import control
+from popbsmtp_wrap.recorder import control, startup
 from popbsmtp_wrap.recorder.async_database import AsyncDatabase
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
 from popbsmtp_wrap.recorder.commit_queue import CommitQueue
 from popbsmtp_wrap.recorder.connections import Connections
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.doors import PostLoginDoor, WrapperDoor
-from popbsmtp_wrap.recorder.listeners import Listeners, allowed_uids, user_of
+from popbsmtp_wrap.recorder.listeners import Listeners, allowed_uids
 from popbsmtp_wrap.recorder.pending_login import Answer
 from popbsmtp_wrap.recorder.renewals import WATCH, Renewals
 from popbsmtp_wrap.recorder.sessions import OpenSessions
 from popbsmtp_wrap.recorder.shared_addresses import SharedAddresses
-from popbsmtp_wrap.spool import directory
 
-# About 3 kB each.
-_MOST_CONNECTIONS: Final = 4096
-# For files, the database, and peers that are refused.
-_OTHER_DESCRIPTORS: Final = 128
 # systemd's TimeoutStopSec is 90 s, but a mailbox waits meanwhile.
 _STOPPING_S: Final = 8.0
 # Of that, what logins wait for a commit that is under way when the end is asked for.
@@ -63,17 +56,17 @@ def run(load: Callable[[], Settings]) -> None:
     start, InternalError after a job of it has failed; what the database and the spool do later ends
     nothing.
     """
-    _fill_standard_descriptors()
+    startup.fill_standard_descriptors()
     settings = load()
-    capacity = _raise_descriptor_limit()
+    capacity = startup.raise_descriptor_limit()
     # Everything that may be wrong in the configuration is found before the first login waits.
     allowed_uids(settings)
     listeners = Listeners(service_manager.passed_sockets())
     try:
         listeners.add(settings.recorder)
         if not os.path.isdir(settings.recorder.spool):
-            _prepare_spool(settings)
-        _drop_privileges(settings)
+            startup.prepare_spool(settings)
+        startup.drop_privileges(settings)
         asyncio.run(Service(load, settings, listeners, capacity).serve())
     finally:
         listeners.close()
@@ -260,7 +253,7 @@ class Service:
                 )
             else:
                 self._doors[path] = WrapperDoor(self, self._supervisor)
-            # Nobody can have waited at a socket of ours since before there was this process.
+            # Nobody can have waited at a socket that this process made for longer than it exists.
             empty_at = _STARTED if self._listeners.is_ours(path) else -math.inf
             self._connections.listen(sockets[path], self._doors[path], empty_at)
         for path in set(self._listeners.open) - set(recorder.sockets):
@@ -327,44 +320,3 @@ class Service:
                     await part.close()
             except TimeoutError:
                 self._log.event("not_closed", part=type(part).__name__)
-
-
-def _fill_standard_descriptors() -> None:
-    """Keep sockets and the database away from 0, 1 and 2 where those are closed: 2 is the log."""
-    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
-        pass
-    os.close(null)
-
-
-def _raise_descriptor_limit() -> int:
-    """Return how many connections fit, after RLIMIT_NOFILE was raised as far as needed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_CONNECTIONS + _OTHER_DESCRIPTORS
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(1, min(_MOST_CONNECTIONS, soft - _OTHER_DESCRIPTORS))
-
-
-def _prepare_spool(settings: Settings) -> None:
-    """Create the spool where that is permitted; Spooling reports what is wrong with it."""
-    owner = settings.recorder.user if os.geteuid() == 0 else ""
-    try:
-        directory.prepare(settings.recorder.spool, owner)
-    except ConfigError:
-        raise
-    except PopbsmtpError:
-        pass
-
-
-def _drop_privileges(settings: Settings) -> None:
-    """Become recorder.user, where root has started us and it is set. Raise RefusedError."""
-    uid, gid = user_of(settings.recorder)
-    if os.geteuid() != 0 or uid == 0:
-        return
-    try:
-        os.initgroups(pwd.getpwuid(uid).pw_name, gid)
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-    except OSError as error:
-        raise RefusedError(f"cannot become {settings.recorder.user}: {error.strerror}") from None

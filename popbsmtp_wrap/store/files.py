@@ -24,7 +24,7 @@ def path_of(database: Database) -> str:
 
 
 def identity(path: str) -> str | None:
-    """Return device and inode of the file at *path*, None where there is none."""
+    """Return device and inode of the file at *path*, None when no file is there."""
     try:
         status = os.stat(path)
     except OSError:

@@ -212,7 +212,8 @@ def delete(store: Store, addresses: Iterable[str]) -> int:
 def revoke(store: Store, addresses: Iterable[str] | None) -> int:
     """Revoke canonical *addresses*, or every address of the table for None; return how many rows.
 
-    No login from before counts after it, whoever writes it later (tombstone.py); the next one does.
+    No earlier login counts after it, whichever process writes it later (tombstone.py); the next
+    login does.
     With None that holds for the addresses that have a row.
     """
     if addresses is None:

@@ -22,7 +22,7 @@ REVOKED_S: Final = 631_152_000
 # What ages lose where somebody waits for a commit (logins.record), and clocks without fractions.
 ROUNDING_S: Final = 1
 # How much longer than grace expire keeps a revocation. A login from before it has expired by then,
-# whoever may still write it; the rest is for a clock that is set back.
+# whichever process still writes it; the rest is for a clock that is set back.
 KEPT_MORE_S: Final = 3600
 # A row that is older by this than any revocation that expire would keep is an old login.
 _LONGEST_S: Final = 366 * 86400

@@ -21,7 +21,7 @@ from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, StoreUnavailableErr
 from popbsmtp_wrap.store.cancelling import cancel
 
 BOUNDED: Final = ("psycopg2", "pymysql")
-# How long a statement that is cancelled is waited for, by whoever has time for it: a process that
+# How long a caller that has the time waits for a statement that is cancelled: a process that
 # ends at once would take the request with it.
 _CANCEL_S: Final = 0.3
 _WAITS_FOR_CANCEL_S: Final = 0.5
@@ -84,7 +84,7 @@ def _not_of_the_driver(error: Exception, url: str) -> PopbsmtpError:
             f"{url}: {text}: the account's authentication needs it; run: pip install"
             " 'PyMySQL[rsa,ed25519]', or connect by TLS or a unix socket"
         )
-    # A port or an option of the URL that is none; a file that it names and that cannot be read.
+    # A port or an option of the URL that is not valid, or a file that it names and cannot be read.
     if isinstance(error, TypeError | ValueError | LookupError | AttributeError):
         return ConfigError(f"{url}: {text}; correct the ports and options of database.url")
     if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError):

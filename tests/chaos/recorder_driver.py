@@ -1,6 +1,6 @@
 """Runs `popbsmtp` with one function that fails on command.
 
-SIGUSR1 makes the next answer to a login raise, as a bug of ours in the way of an answer would.
+SIGUSR1 makes the next answer to a login raise, as a bug in the way of an answer would.
 """
 
 import signal

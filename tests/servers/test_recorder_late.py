@@ -182,7 +182,7 @@ def test_prompt_login_is_one_of_now():
 
 
 def test_control_requests_of_peers_that_hung_up_are_harmless(activated):
-    """What they were to undo may have come again since, and is safe in the spool."""
+    """A login that they were to undo may have been made again since, and is safe in the spool."""
     for word in (b"revoke", b"renew", b"revoked"):
         hang_up(activated.socket, b"popbsmtp-control/1\t%s\t198.51.100.7\n" % word)
     hang_up(activated.socket, b"popbsmtp-control/1\trevoke\t*\n")

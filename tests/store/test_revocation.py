@@ -1,4 +1,4 @@
-"""A revoked address stays out until a login after the revocation, whoever writes the others."""
+"""A revoked address stays out until a login after the revocation, whichever process writes it."""
 
 import threading
 import time

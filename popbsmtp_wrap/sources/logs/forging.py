@@ -53,7 +53,8 @@ class Daemon(NamedTuple):
 def raw_program(lines: Sequence[bytes]) -> str:
     """Return the first program of *lines*, without their ends, that logs clients' bytes raw.
 
-    "" if there is none. Only the tag of a line's header counts: its text may name anything.
+    "" when no such program wrote one. Only the tag of a line's header counts: its text may name
+    anything.
     """
     block = b"\n".join(lines)
     if not any(word in block for word in _RAW_WORDS):
