@@ -18,9 +18,10 @@ ROUNDING_S: Final = 2.0
 # A recording process that Python has to be started for takes its own start for the login.
 YOUNGER_S: Final = 3.0
 # Dovecot's request has no time: one that has waited in a queue counts from the moment when that was
-# last seen empty, at most so long before it is read (docs/recorder.md).
+# last seen empty, at most so long before it is read (docs/recorder.md). That is so for a recorder
+# that has just started, which takes longer than an answer.
 QUEUED_S: Final = 60.0
-_PROMPT_S: Final = 1.0
+_PROMPT_S: Final = 0.25
 # A row of a revoked address may stay as a marker with a time far in the past.
 TOMBSTONE_S: Final = 10 * 365 * 86400.0
 

@@ -111,7 +111,7 @@ def test_each_address_is_judged_by_itself():
     [
         ("postlogin", 5, QUEUED_S, 0),
         ("postlogin", 5, QUEUED_S + 10, 1),
-        ("postlogin", 0.5, QUEUED_S, 1),
+        ("postlogin", 0.2, QUEUED_S, 1),
         ("line", 5, QUEUED_S, 1),
     ],
 )

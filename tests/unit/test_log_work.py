@@ -37,9 +37,9 @@ def seconds(recogniser, line):
     """Return the best of three, so that other programs do not count."""
     best = float("inf")
     for _ in range(3):
-        started = time.perf_counter()
+        started = time.thread_time()
         recogniser.judge(line)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.thread_time() - started)
     return best
 
 
