@@ -44,7 +44,7 @@ class Delivery:
         self._away_since: float | None = None
         self._next_try = 0.0
         self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
-        self._thread = WorkerThread("spool", SpoolError)
+        self._thread = WorkerThread("spool", SpoolError, log)
         self._renewing = True
 
     async def renew(self, addresses: Collection[str]) -> set[str]:
