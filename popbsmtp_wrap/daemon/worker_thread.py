@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.errors import PopbsmtpError
 
 Result = TypeVar("Result")
@@ -19,9 +20,12 @@ class WorkerThread:
     and a resolver or a disk that hangs would keep the process alive.
     """
 
-    def __init__(self, name: str, failure: type[PopbsmtpError]) -> None:
-        """*failure* is raised for errors of a call that are no PopbsmtpError."""
+    def __init__(
+        self, name: str, failure: type[PopbsmtpError], log: EventLog | None = None
+    ) -> None:
+        """*failure* is raised for errors of a call that are no PopbsmtpError; *log* gets those."""
         self._name = name
+        self._log = log
         self._failure = failure
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._pending: set[Future[Any]] = set()
@@ -41,6 +45,8 @@ class WorkerThread:
         except PopbsmtpError:
             raise
         except Exception as error:
+            if self._log is not None and not self._ended:
+                self._log.unexpected(f"{self._name} thread", error)
             raise self._failure(f"{type(error).__name__}: {error}") from error
 
     def end(self, last: Callable[[], object] | None = None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.store.batch import BatchWriter, NotWritten, Outcome, Seen, largest_size
@@ -26,12 +27,12 @@ _FEW: Final = 4
 class AsyncDatabase:
     """Writes batches in their order. Every wait is bounded by database.connect_timeout."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, log: EventLog) -> None:
         """Nothing is connected yet. Raise ConfigError for what cannot work."""
         store = open_store(settings.database, stay_connected=True, autocommit=True)
         self._writer = BatchWriter(store)
         self._grace_s = settings.grace
-        self._thread = WorkerThread("database", StoreUnavailableError)
+        self._thread = WorkerThread("database", StoreUnavailableError, log)
         # A disk or a file server that hangs must not hang the event loop.
         bounded = store.dialect.has_bounded_waits(settings.database)
         self._slow_until = 0.0 if bounded else math.inf

@@ -65,7 +65,7 @@ class AsyncSpool:
         self._busy = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._thread = WorkerThread("spool", SpoolError)
+        self._thread = WorkerThread("spool", SpoolError, log)
         self._work = asyncio.Event()
         try:
             self._held = hold(self._path)

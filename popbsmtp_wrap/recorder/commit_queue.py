@@ -327,6 +327,10 @@ class CommitQueue:
         self.drain.stop()
         if self._takes_logins:
             self._fallback.reset_count()
+        if self.breaker.up:
+            # What comes back may lack the last commits: what is acknowledged meanwhile has to be on
+            # disk, not remembered.
+            self.recent.clear()
         self.breaker.trip(trouble)
         waiting, self._waiting = self._waiting, {}
         self._fallback.take(waiting.values())

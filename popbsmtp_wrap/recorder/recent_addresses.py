@@ -41,10 +41,13 @@ class RecentAddresses:
     def covers(self, login: Login, since: float) -> bool:
         """Return True if *login*, *login.age_s* old at *since*, needs no write.
 
-        True for logins up to refresh_s after the written one, and for any earlier login.
+        True for logins up to refresh_s after the written one, and for any earlier login, as long as
+        there is room for those that take_hits() has to return.
         """
         written = self._written.get(login.address)
         if written is None or since - login.age_s - written >= self.refresh_s:
+            return False
+        if len(self._hits) >= self._most and login.address not in self._hits:
             return False
         self.put_back(login.address, Hit(login, since))
         return True

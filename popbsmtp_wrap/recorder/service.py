@@ -85,7 +85,7 @@ class Service:
         self._counts = Counts()
         self._connections = Connections(capacity, allowed_uids(settings), self._log, self._counts)
         self._networks = ignored_networks(settings.ignore, _POSTCONF_S)
-        self._database = AsyncDatabase(settings)
+        self._database = AsyncDatabase(settings, self._log)
         self._shared = SharedAddresses(settings.recorder.shared_users, settings.grace)
         self._renewals = Renewals(
             settings, self._networks, self._counts, is_refused=self._is_refused
@@ -282,7 +282,7 @@ class Service:
         for name in _ONLY_AT_START:
             if getattr(settings.recorder, name) != getattr(self._settings.recorder, name):
                 self._log.event("restart_needed", key=f"recorder.{name}")
-        allowed, database = allowed_uids(settings), AsyncDatabase(settings)
+        allowed, database = allowed_uids(settings), AsyncDatabase(settings, self._log)
         networks = await self._postconf.run(partial(ignored_networks, settings.ignore, _POSTCONF_S))
         self._listeners.add(settings.recorder)
         self._renewals.adopt(settings, networks)

@@ -64,6 +64,7 @@ class OpenSessions:
         except PopbsmtpError as error:
             self._fails(str(error))
         except Exception as error:  # noqa: BLE001 - whatever it is, the next time may be better
+            self._log.unexpected("sessions", error)
             self._fails(repr(error))
         else:
             if self.trouble:

@@ -4,9 +4,12 @@ import asyncio
 import socket
 import time
 from collections.abc import Collection, Iterable
+from functools import partial
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.daemon.backoff import Backoff
+from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import SpoolError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder import control
@@ -40,7 +43,8 @@ class Delivery:
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._away_since: float | None = None
         self._next_try = 0.0
-        self._pause_s = _FIRST_PAUSE_S
+        self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        self._thread = WorkerThread("spool", SpoolError, log)
         self._renewing = True
 
     async def renew(self, addresses: Collection[str]) -> set[str]:
@@ -50,7 +54,7 @@ class Delivery:
         """
         left = set(addresses)
         for portion in control.portions(addresses):
-            trouble = await self._exchange(control.request("renew", portion))
+            _, trouble = await self._exchange(control.request("renew", portion))
             if trouble is not None:
                 if self._renewing:
                     self._log.event("not_renewed", addresses=len(left), error=trouble)
@@ -83,35 +87,45 @@ class Delivery:
             await self._persist(sighting)
 
     async def _persist(self, sighting: Sighting) -> None:
-        began, pause_s = time.monotonic(), _FIRST_PAUSE_S
+        began, backoff = time.monotonic(), Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        refused = False
         while True:
             now = time.monotonic()
             login = sighting.login(now)
             if login.age_s > self.settings.grace:
                 return
             if self._away_since is None or now >= self._next_try:
-                trouble = await self._ask(login)
+                is_there, trouble = await self._ask(login)
+                if is_there:
+                    self._is_back()
+                else:
+                    self._is_away(trouble)
                 if trouble is None:
-                    self._delivered()
+                    self.delivered += 1
                     return
-                self._refused(trouble)
+                if is_there and not refused:
+                    refused = True
+                    self._log.event("refused", address=login.address, error=trouble)
             if self._may_spool(began) and await self._spool(sighting):
                 return
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            await asyncio.sleep(backoff.next_s())
 
-    async def _ask(self, login: Login) -> str | None:
-        """Return None when the recorder has taken *login*, else why not."""
+    async def _ask(self, login: Login) -> tuple[bool, str | None]:
+        """Return as _exchange() does whether the recorder has taken *login*."""
         # Nobody else tries meanwhile, if this is the one that tries.
-        self._next_try = time.monotonic() + self._pause_s
+        self._next_try = time.monotonic() + _ANSWER_S
         user, service = (text.encode("utf-8") for text in (login.user or "", login.service or ""))
         # With the moment of that age: the recorder may read it late.
         return await self._exchange(
             format_request(login.address, user, service, login.age_s, read_clocks())
         )
 
-    async def _exchange(self, request: bytes) -> str | None:
-        """Return None when the recorder has done what *request* asks, else why not."""
+    async def _exchange(self, request: bytes) -> tuple[bool, str | None]:
+        """Return whether the recorder answers, and why it has not done what *request* asks.
+
+        None means that it has. It answers NO for what its database refuses, and while it has no
+        room.
+        """
         loop = asyncio.get_running_loop()
         answer = b""
         try:
@@ -125,23 +139,26 @@ class Delivery:
                             break
                         answer += data
         except TimeoutError:
-            return f"no answer within {_ANSWER_S:g} s"
+            return False, f"no answer within {_ANSWER_S:g} s"
         except OSError as error:
-            return error.strerror or str(error)
+            return False, error.strerror or str(error)
         word, text = parse_answer(answer.rstrip(b"\n"))
-        return None if word == "OK" else text or "it closed the connection"
+        if word == "OK":
+            return True, None
+        return word == "NO", text or "it closed the connection"
 
-    def _delivered(self) -> None:
-        self.delivered += 1
+    def _is_back(self) -> None:
         if self._away_since is not None:
             self._log.event("recorder_back", away_s=time.monotonic() - self._away_since)
-        self._away_since, self._pause_s = None, _FIRST_PAUSE_S
+        self._away_since = None
+        self._backoff.reset()
 
-    def _refused(self, trouble: str) -> None:
+    def _is_away(self, trouble: str | None) -> None:
+        now = time.monotonic()
         if self._away_since is None:
-            self._away_since = time.monotonic()
+            self._away_since = now
             self._log.event("recorder_away", socket=self.settings.recorder.socket, error=trouble)
-        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        self._next_try = now + self._backoff.next_s()
 
     def _may_spool(self, began: float) -> bool:
         since = began if self._away_since is None else min(began, self._away_since)
@@ -152,7 +169,7 @@ class Delivery:
         recorder = self.settings.recorder
         stamp, login = Stamp.now(), sighting.login(time.monotonic())
         try:
-            await asyncio.to_thread(put, recorder.spool, recorder.spool_size, login, stamp)
+            await self._thread.run(partial(put, recorder.spool, recorder.spool_size, login, stamp))
         except SpoolError as error:
             self._log.event("spool_failed", error=error)
             return False

@@ -270,6 +270,49 @@ def test_a_remembered_login_is_not_lost_with_a_recorder_that_ends(postgres):
         assert recorder.rows()[address] == "bob"
 
 
+def test_a_login_during_an_outage_is_on_disk_although_its_address_was_just_written(postgres):
+    address = "198.51.100.81"
+    with Recorder(url=postgres.url("mail")) as recorder:
+        assert recorder.login(address, "alice") == ("OK", "")
+        postgres.stop()
+        try:
+            assert recorder.login("198.51.100.82") == ("OK", "")
+            wait_until(lambda: recorder.events("database_down"), PATIENCE_S, "the outage")
+            assert recorder.login(address, "bob") == ("OK", "")
+            recorder.kill()
+        finally:
+            postgres.start()
+        # As a fail-over to a server that had not got the first commit.
+        postgres.sql(f"DELETE FROM popbsmtp WHERE address = '{address}'", "mail")
+        assert recorder.toolkit("flush").stdout == "2\n"
+        assert recorder.rows()[address] == "bob"
+
+
+def test_each_login_that_neither_database_nor_spool_takes_is_counted_once(postgres):
+    postgres.create_database("readonly")
+    with Recorder(url=postgres.url("readonly")) as recorder:
+        os.rename(recorder.spool, recorder.home / "elsewhere")
+        postgres.sql("ALTER DATABASE readonly SET default_transaction_read_only = on")
+        postgres.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'readonly'"
+        )
+        for number in (1, 2):
+            word, reason = recorder.login(f"198.51.100.{number}")
+            assert word == "NO"
+            assert "No such file or directory" in reason
+        # Several probes later.
+        time.sleep(5)
+        found = recorder.status()
+        assert found["outcomes"] == {"refused": 2}
+        assert "read-only transaction" in found["database"]["error"]
+        postgres.sql("ALTER DATABASE readonly SET default_transaction_read_only = off")
+        postgres.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'readonly'"
+        )
+        wait_until(lambda: len(recorder.rows()) == 2, PATIENCE_S, "the logins that were kept")
+        assert recorder.status()["outcomes"]["refused"] == 2
+
+
 def test_why_the_database_is_down_is_logged_although_the_spool_was_faster(postgres):
     with Recorder(url=postgres.url("mail")) as recorder:
         postgres.pause()

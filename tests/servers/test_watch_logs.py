@@ -3,7 +3,9 @@
 import os
 import random
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -230,6 +232,22 @@ def test_without_recorder_and_spool_logins_wait_and_then_go_to_the_spool(tmp_pat
 
         wait_until(logins_go_to_the_recorder_again, PATIENCE_S, "the recorder")
         watch.wait_for_rows({"198.51.100.2"})
+
+
+def test_a_login_that_the_table_refuses_holds_up_no_other(tmp_path):
+    with Recorder(tmp_path) as recorder, Watch(recorder) as watch:
+        with closing(sqlite3.connect(recorder.store)) as database:
+            database.execute(
+                "CREATE TRIGGER no_guests BEFORE INSERT ON popbsmtp WHEN NEW.username = 'guest'"
+                " BEGIN SELECT RAISE(ABORT, 'no guests'); END"
+            )
+        append(watch.log, dovecot("198.51.100.66", user="guest"))
+        watch.wait_for_event("refused")
+        assert "no guests" in watch.events("refused")[0]["error"]
+        append(watch.log, dovecot("198.51.100.1"), dovecot("198.51.100.2"))
+        watch.wait_for_rows({"198.51.100.1", "198.51.100.2"})
+        # The recorder refused it: it was there all the time.
+        assert watch.events("recorder_away") == []
 
 
 def test_two_logs_are_followed_at_once(recorder):

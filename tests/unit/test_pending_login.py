@@ -1,9 +1,13 @@
 """Logins of one address that wait together."""
 
+import time
+
 import pytest
 
 from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.recorder.database_checks import pending_again
 from popbsmtp_wrap.recorder.pending_login import PendingLogin
+from popbsmtp_wrap.recorder.recent_addresses import Hit
 
 
 def login(user, age_s):
@@ -22,3 +26,12 @@ def test_of_two_logins_the_later_one_counts(age_s, since, user):
     assert entry.moment == (1000.0 if user == "alice" else since - age_s)
     entry.answer(None)
     assert heard == [None, None]
+
+
+def test_a_remembered_login_is_written_again_as_older_than_it_is_but_never_younger():
+    # A revocation that came within the second after it has to win.
+    seen = time.monotonic() - 0.3
+    pending = pending_again(Hit(login("alice", 0), seen))
+    assert (pending.login.age_s, pending.login.user, pending.askers) == (1, "alice", 0)
+    assert pending.moment < seen
+    assert pending_again(Hit(login("alice", 5), seen)).login.age_s == 6

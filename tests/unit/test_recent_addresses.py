@@ -50,6 +50,18 @@ def test_only_so_many_are_remembered_and_the_one_written_first_goes():
     assert len(recent) == 2
 
 
+def test_without_room_to_look_after_a_login_it_is_written():
+    recent = RecentAddresses(REFRESH_S, most=2)
+    for last in (1, 2):
+        recent.add(f"198.51.100.{last}", 1000.0)
+        assert recent.covers(Login(f"198.51.100.{last}"), 1001.0)
+    recent.add("198.51.100.3", 1001.0)
+    assert not recent.covers(Login("198.51.100.3"), 1002.0)
+    assert recent.covers(Login("198.51.100.2"), 1002.0)
+    assert len(recent.take_hits()) == 2
+    assert recent.covers(Login("198.51.100.3"), 1002.0)
+
+
 def test_what_was_before_a_remembered_login_needs_no_writing():
     recent = RecentAddresses(REFRESH_S)
     recent.add("198.51.100.7", 1000.0)

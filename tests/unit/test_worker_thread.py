@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import StoreUnavailableError
 
@@ -58,6 +59,24 @@ def test_what_nobody_expected_is_an_error_of_ours(worker):
     with pytest.raises(StoreUnavailableError, match=r"^ZeroDivisionError: division by zero$"):
         asyncio.run(worker.run(lambda: 1 / 0))
     assert not worker.is_busy
+
+
+def test_what_nobody_expected_is_logged_with_its_traceback():
+    class Log(EventLog):
+        def event(self, name, **fields):
+            written.append((name, fields))
+
+    def breaks_somewhere_deep():
+        raise KeyError("what nobody expected")
+
+    written = []
+    worker = WorkerThread("database", StoreUnavailableError, Log("stderr"))
+    with pytest.raises(StoreUnavailableError):
+        asyncio.run(worker.run(breaks_somewhere_deep))
+    worker.end()
+    [(name, fields)] = written
+    assert (name, fields["what"]) == ("unexpected", "database thread")
+    assert "in breaks_somewhere_deep" in fields["traceback"]
 
 
 def test_what_comes_after_its_end_fails_as_everything_else(worker):
