@@ -204,3 +204,28 @@ def test_dovecots_logout_has_the_address_of_its_session():
     found = recogniser.recognise(end)
     assert (found.kind, found.address, found.user) == ("logout", "198.51.100.7", "bob")
     assert recogniser.recognise(end) is None
+
+
+CUT = b"Jun 14 10:00:00 mx imapd: LOGIN FAILED, user=" + b"y" * 490
+REST = b"Jun 14 10:00:0%d mx imapd: LOGIN, user=bob, ip=[198.51.100.7], protocol=IMAP"
+
+
+@pytest.mark.parametrize(("second", "counts"), [(0, False), (2, False), (3, True)])
+def test_the_rest_of_a_line_that_courierlogger_has_cut_is_no_login(second, counts):
+    """It reads 511 bytes, and what the client has sent behind them begins a line of its own."""
+    for kinds in (("login", "logout"), ("login", "logout", "failure")):
+        events = list(Recogniser(kinds=kinds).events(b"\n".join([CUT, REST % second])))
+        assert [event.address for _, event in events if event.kind == "login"] == (
+            ["198.51.100.7"] if counts else []
+        )
+
+
+def test_the_rest_of_a_containers_line_is_no_login_and_the_next_line_is():
+    login = b"Jun 14 10:00:00 imap-login: Info: Login: user=<bob>, rip=198.51.100.7, lip=192.0.2.1"
+    lines = [
+        b"2026-06-14T10:00:00.1Z stdout P " + b"x" * 100,
+        b"2026-06-14T10:00:00.2Z stdout F " + login,
+        b"2026-06-14T10:00:00.3Z stdout F " + login,
+    ]
+    events = list(Recogniser().events(b"\n".join(lines)))
+    assert [number for number, _ in events] == [2]

@@ -44,6 +44,8 @@ def gate(
         if not server.tag:
             bare += heads
         elif heads:
+            if server.longest_piece:
+                heads.append(rb"[^\n]{%d}" % server.longest_piece)
             head = _one_of(heads)
             for program in server.tag.programs:
                 # Solaris writes a message's number before it, syslog-ng what it knows of it.

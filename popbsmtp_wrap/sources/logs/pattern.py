@@ -85,6 +85,9 @@ class Server:
     reasons: tuple[tuple[re.Pattern[bytes], str], ...] = ()
     # Where its fields come from: source file or manual page.
     source: str = ""
+    # A message of this length or more may be a piece of one: a client may have written what stands
+    # at the beginning of the next piece. 0 where lines are not cut.
+    longest_piece: int = 0
 
 
 def reason(regex: str, why: str) -> tuple[re.Pattern[bytes], str]:

@@ -23,6 +23,10 @@ from popbsmtp_wrap.sources.logs.times import apart_s
 LONGEST_LINE: Final = 4096
 # popa3d gives a client 5 minutes to log in (AUTH_TIMEOUT in params.h), solid-pop3d 10.
 _TWO_LINES_S: Final = 600
+# The pieces of a line are logged at once.
+_AT_ONCE_S: Final = 2
+# containerd's form: P for a piece of a line, F for its end or for a whole one.
+_CONTAINER: Final = re.compile(rb"[0-9-]{10}T[^ ]{8,40}[ ](stdout|stderr)[ ]([FP])[ ]")
 # Distinct tags of a log; a log of more has tags from outside.
 _MOST_TAGS: Final = 1000
 # Clients and sessions come back; about 200 bytes each.
@@ -71,9 +75,14 @@ class Recogniser:
         self._own = tuple(pattern for pattern in own if not servers or pattern.name in servers)
         self._tagged = tuple(server for server in self._chosen if server.tag)
         self._bare = [(s.name, p) for s in self._chosen if not s.tag for p in s.patterns]
+        self._cutting: dict[bytes, tuple[Server, ...]] = {}
         self._by_tag: dict[bytes, tuple[tuple[str, Pattern], ...]] = {}
         self._clients: Memory[tuple[str, str]] = Memory()
         self._sessions: Memory[str] = Memory()
+        # When a program's line was cut, by host and program, and the streams of containers whose
+        # line goes on.
+        self._cut: Memory[str] = Memory()
+        self._cut_streams: set[bytes] = set()
 
     @cached_property
     def _gate(self) -> re.Pattern[bytes]:
@@ -136,8 +145,11 @@ class Recogniser:
             return str(reason)
 
     def _event(self, line: bytes, header: Header | None) -> Event | None:
+        if found := _CONTAINER.match(line):
+            self._refuse_pieces_of_containers(found[1], is_last=found[2] == b"F")
         if header:
             end = header.end
+            self._note_piece(line, header)
             for server, pattern in self._patterns(header.tag):
                 if found := pattern.regex.match(line, end):
                     return self._read(server, pattern, found, header)
@@ -152,6 +164,39 @@ class Recogniser:
                 _client_only(address)
                 return Event(kind, own.name, address, user, service, time)
         return None
+
+    def _refuse_pieces_of_containers(self, stream: bytes, *, is_last: bool) -> None:
+        """Raise _NoEventError unless a container's line is whole: the rest begins anywhere."""
+        goes_on = stream in self._cut_streams
+        if is_last:
+            self._cut_streams.discard(stream)
+        else:
+            self._cut_streams.add(stream)
+        if goes_on or not is_last:
+            raise _NoEventError("a piece of a line that was cut")
+
+    def _note_piece(self, line: bytes, header: Header) -> None:
+        for server in self._servers_of(header.tag):
+            if server.longest_piece and len(line) - header.end >= server.longest_piece:
+                self._cut.put((header.host, header.tag), header.stamp.decode("ascii"))
+                raise _NoEventError("a piece of a line that was cut")
+
+    def _refuse_rest(self, header: Header) -> None:
+        """Raise _NoEventError where a line of the same program was cut a moment ago."""
+        cut = self._cut.take((header.host, header.tag)) if len(self._cut) else None
+        if cut is None:
+            return
+        between_s = apart_s(cut, header.stamp.decode("ascii"))
+        if between_s is None or between_s <= _AT_ONCE_S:
+            raise _NoEventError("the rest of a line that was cut: a client may have written it")
+
+    def _servers_of(self, tag: bytes) -> tuple[Server, ...]:
+        servers = self._cutting.get(tag)
+        if servers is None:
+            servers = tuple(s for s in self._servers(tag) if s.longest_piece)
+            if len(self._cutting) < _MOST_TAGS:
+                self._cutting[tag] = servers
+        return servers
 
     def _patterns(self, tag: bytes) -> tuple[tuple[str, Pattern], ...]:
         patterns = self._by_tag.get(tag)
@@ -168,6 +213,8 @@ class Recogniser:
         fields = found.groupdict(b"")
         role = pattern.role
         address = ""
+        if role == "login":
+            self._refuse_rest(header)
         if role == "failure":
             self._clients.take((server, header.host, header.pid))
         else:

@@ -4,7 +4,7 @@ from typing import Final
 
 from popbsmtp_wrap.sources.logs.pattern import Server
 from popbsmtp_wrap.sources.logs.servers.courier import COURIER, COURIER_OWN_LOG
-from popbsmtp_wrap.sources.logs.servers.cyrus import CYRUS
+from popbsmtp_wrap.sources.logs.servers.cyrus import CYRUS, CYRUS_OF_ANY_NAME
 from popbsmtp_wrap.sources.logs.servers.dovecot import (
     DOVECOT,
     DOVECOT_LOGIN,
@@ -31,6 +31,7 @@ SERVERS: Final[tuple[Server, ...]] = (
     COURIER,
     COURIER_OWN_LOG,
     CYRUS,
+    CYRUS_OF_ANY_NAME,
     UW,
     QPOPPER,
     QPOPPER_OWN_LOG,

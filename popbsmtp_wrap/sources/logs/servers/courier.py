@@ -142,6 +142,8 @@ COURIER: Final = Server(
         reason(r"(?:LOGOUT|TIMEOUT|DISCONNECTED),[ ]ip=", "the end of a session without a login"),
     ),
     "auth_reject and LOGIN in imap/imaplogin.c and imap/pop3dserver.c",
+    # courierlogger reads 511 bytes at a time, and takes INFO: and blanks off each piece.
+    longest_piece=500,
 )
 # Behind a supervisor's stamp there is no program's name: multilog(8), tai64nlocal(8).
 COURIER_OWN_LOG: Final = Server(

@@ -61,12 +61,6 @@ _CYRUS_SAMPLES: Final = (
         "plaintext login: [198.51.100.7] x User logged in SASL(-13)"
     ),
     Sample(
-        "<21>1 2026-06-14T10:00:00.1+00:00 mx cyrus 77 - -  login: [198.51.100.7] bob plaintext "
-        "User logged in SESSIONID=<a-1>",
-        "198.51.100.7",
-        "bob",
-    ),
-    Sample(
         "Jun 14 10:00:00 mx cyrus/imap[77]: event=login.good r.sessionid=a-1 "
         'r.clienthost="mail.example.org [198.51.100.7]" u.username=bob login.mech=plaintext '
         'login.tls=1 login.magic=""',
@@ -115,8 +109,6 @@ CYRUS: Final = Server(
         r"pop3(?:d|s|ds)?",
         r"cyrus-(?:imap|pop3)(?:d|s|ds)?",
         r"[a-z][A-Za-z0-9_.-]{0,40}/(?:imap|pop3)[a-z0-9_-]{0,20}",
-        # APP-NAME of RFC 5424, as rsyslog cuts it at the slash.
-        "cyrus",
     ),
     (
         pattern(
@@ -148,4 +140,35 @@ CYRUS: Final = Server(
         reason(r"login:", "a login line that is not as Cyrus writes it"),
     ),
     "cmd_login() and cmd_authenticate() in imap/imapd.c, imap/pop3d.c",
+)
+
+# APP-NAME of RFC 5424, as rsyslog cuts it at the slash: any of Cyrus' daemons. IMAP and POP name
+# the session behind a login, timsieved does not.
+CYRUS_OF_ANY_NAME: Final = Server(
+    "cyrus",
+    tags("cyrus"),
+    (
+        pattern(
+            "login",
+            "login:[ ]",
+            rf"(?:{HOST}[ ]?)?\[{ADDRESS}\][ ](?P<user>[^\s\[\]]{{1,255}}+)[ ]"
+            r"(?!(?i:anonymous))[A-Za-z0-9_-]{2,40}(?:\+TLS)?"
+            r"[ ]User[ ]logged[ ]in[ ]SESSIONID=<[^<>\[\]]{1,200}>[ ]?\Z",
+        ),
+        pattern("failure", "badlogin:[ ]", ""),
+    ),
+    (
+        Sample(
+            "<21>1 2026-06-14T10:00:00.1+00:00 mx cyrus 77 - -  login: [198.51.100.7] bob "
+            "plaintext User logged in SESSIONID=<a-1>",
+            "198.51.100.7",
+            "bob",
+        ),
+        Sample(
+            "<21>1 2026-06-14T10:00:00.1+00:00 mx cyrus 77 - -  login: [198.51.100.7] bob PLAIN "
+            "User logged in"
+        ),
+    ),
+    (reason(r"login:", "a login line without a session: perhaps of timsieved"),),
+    "cmd_login() and cmd_authenticate() in imap/imapd.c, imap/pop3d.c, timsieved/parser.c",
 )

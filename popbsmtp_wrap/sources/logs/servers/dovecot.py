@@ -23,8 +23,10 @@ _BEGIN = r"(?=Log(?!in[ ]aborted)|Started[ ]proxying)"
 # The name that stands in front of the fields has none of the bytes that make up fields, and comes
 # once more as the user: no other name can spell that to the end of the line.
 _PROXY = (
-    r"\((?P<user>[^()<>,*:=]{1,255}+)\):[ ]started[ ]proxying[ ]to[ ]"
-    r"\[?[A-Za-z0-9._:-]{1,255}?\]?:[0-9]{1,5}(?:[ ]\([0-9.]{1,12}[ ]secs\))?:[ ]user=<(?P=user)>"
+    r"\((?P<user>[^()<>,*:=]{1,255}+)(?:,[A-Za-z0-9._:\[\]-]{1,260})?\):[ ]"
+    r"[Ss]tarted[ ]proxying[ ]to[ ]"
+    r"[<\[]?[A-Za-z0-9._:-]{1,255}?[\]>]?(?::[0-9]{1,5})?(?:[ ]\([0-9.]{1,12}[ ]secs\))?:[ ]"
+    r"user=<(?P=user)>"
 )
 _SUCCESS = (
     r"(?:(?:Login|Logged[ ]in)(?::|,|[ ]-)?"

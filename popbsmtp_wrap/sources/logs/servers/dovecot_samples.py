@@ -115,6 +115,12 @@ IN_SYSLOG: Final = (
         "bob",
     ),
     Sample(
+        "Jun 14 10:00:00 mx dovecot: imap-login: proxy(bob,192.0.2.9:143): Started proxying to "
+        "<192.0.2.9> (0.056 secs): user=<bob>, method=PLAIN, rip=198.51.100.7, lip=192.0.2.1, TLS",
+        "198.51.100.7",
+        "bob",
+    ),
+    Sample(
         "Jun 14 10:00:00 mx dovecot: imap-login: proxy(x): started proxying to h:1: user=<x>, "
         "rip=203.0.113.6, lip=192.0.2.1): Login failed to h:143: user=<x): started proxying to "
         "h:1: user=<x>, rip=203.0.113.6, lip=192.0.2.1>, method=PLAIN, rip=198.51.100.7, "
