@@ -323,6 +323,9 @@ def test_spool_that_comes_while_a_process_hangs_gets_its_login(on_sqlite):
     assert on_sqlite.rows() == RECORDED
 
 
+MOST_ENDING = 5
+
+
 def at_once(pids):
     """Return those of *pids* that were there at the same moment: they still have a descriptor.
 
@@ -363,7 +366,8 @@ def crowd(place, count, safe):
         return not found and safe() == count
 
     wait_until(done, 120, "the end of all recording")
-    assert most <= MOST_TRYING + MOST_SPARE
+    # A process leaves its place just before its end, which takes a while on a busy machine.
+    assert most <= MOST_TRYING + MOST_SPARE + MOST_ENDING
     return opened_s
 
 
