@@ -149,7 +149,7 @@ def test_a_pooled_connection_follows_too(place, replace_it):
     replace_it(place)
     logins.record(store, Login(ADDRESS))
     assert ADDRESS in place.addresses()
-    assert renewal.renew(store, [ADDRESS], time.monotonic()) == 1
+    assert renewal.renew(store, [ADDRESS], time.monotonic(), GRACE_S) == 1
     place.sql("UPDATE popbsmtp SET last_seen = 1")
     assert logins.expire(store, GRACE_S) >= 1
     assert place.addresses() == []
@@ -159,7 +159,7 @@ def test_a_pooled_connection_follows_too(place, replace_it):
 def test_a_row_is_missing_where_others_would_not_find_it(place, writer, replace_it):
     writer.write(seen(ADDRESS))
     replace_it(place)
-    assert writer.missing([ADDRESS]) == {ADDRESS}
+    assert writer.missing([ADDRESS], GRACE_S) == {ADDRESS}
 
 
 def test_no_login_is_taken_while_there_is_no_database(place, writer):
