@@ -152,12 +152,7 @@ def lock(path: str, size: int) -> Spool:
     SpoolError when it is missing or closed to us.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
-            os.close(descriptor)
-            raise
+        descriptor = _open_locked(path, os.O_DIRECTORY)
     except BlockingIOError:
         raise SpoolBusyError(
             f"another recorder or flush uses the spool {path}; see: fuser -v {path}"
@@ -167,6 +162,17 @@ def lock(path: str, size: int) -> Spool:
     return Spool(path, size, descriptor)
 
 
+def _open_locked(path: str, flags: int) -> int:
+    """Return a descriptor with the lock on *path*. Raise BlockingIOError when it is taken."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def hold(path: str) -> int:
     """Return a descriptor that keeps other recorders away from the spool until it is closed.
 
@@ -174,19 +180,11 @@ def hold(path: str) -> int:
     closed to us. A flush() may have the spool's lock() meanwhile: that ends by itself.
     """
     full = os.path.join(path, RECORDER_LOCK)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        try:
-            descriptor = os.open(full, flags, 0o600)
-        except PermissionError:
-            # Left by a recorder that ran as another user; the directory is ours.
-            os.unlink(full)
-            descriptor = os.open(full, flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BaseException:
-            os.close(descriptor)
-            raise
+        descriptor = _open_locked(full, os.O_CREAT | os.O_NOFOLLOW)
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            # A recorder that runs as another user has to see the lock, whatever the umask is.
+            os.fchmod(descriptor, 0o644)
     except BlockingIOError:
         raise SpoolBusyError(
             f"another recorder uses the spool {path}; see: popbsmtp status, fuser -v {full}"
