@@ -39,8 +39,8 @@ class Renewals:
     ) -> None:
         """Nothing is connected yet; *once* is for one round of many, as cron asks for them.
 
-        *is_refused* tells of an address whether its logins are not recorded, and so its sessions
-        renew nothing either; it is called in the event loop. Raise ConfigError for what cannot
+        *is_refused* returns whether logins from an address are refused; its sessions then renew
+        nothing either. It is called in the event loop. Raise ConfigError for settings that cannot
         work.
         """
         self._once = once
@@ -98,9 +98,10 @@ class Renewals:
     def _away_s(self, source: str, since: float) -> float:
         """Return for how long rows of open sessions may have expired while nobody renewed them.
 
-        Doveadm is asked regularly, so a gap is an outage. A watcher says nothing while no session
-        is due: a gap of its renewals is none unless one failed. A recorder that starts was away
-        for it does not know how long: one grace is believed, and a restart in any case.
+        Doveadm is asked regularly, so a gap is an outage. A watcher is silent while no session
+        is due, so a gap between its renewals counts only if one of them failed. A recorder that
+        starts does not know how long it was away: one grace is assumed, and never less than a
+        restart takes.
         """
         renewed = self._renewed.get(source)
         if self._once or (renewed is not None and source == WATCH and WATCH not in self._failing):

@@ -178,7 +178,7 @@ class Crowd:
 
 
 def _ask(path: Path, request: bytes, patience_s: float) -> bytes:
-    """Return the answer, b"" when there is none."""
+    """Return the answer, or b"" if none came."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as peer:
         peer.settimeout(patience_s)
         peer.connect(str(path))

@@ -107,7 +107,7 @@ def violations(history: History, rows: Iterable[Row], now: float, lag_s: float =
 
 
 def demanded(history: History, attempts: Sequence[Attempt]) -> Attempt | None:
-    """Return the last of *attempts* that has to be in the table, None when there is none."""
+    """Return the last of *attempts* that has to be in the table, or None."""
     due = [a for a in attempts if a.counts and a.outcome in ("ok", "logged")]
     due = [a for a in due if not _may_be_gone(history, a)]
     return max(due, key=lambda a: a.began, default=None)
