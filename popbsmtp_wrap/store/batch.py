@@ -129,6 +129,8 @@ class BatchWriter:
         """Tell whether the database would take another login; it is not kept."""
         # Expired long ago where a table without transactions keeps it.
         statement = upsert(self.store, [Login(CANARY, "popbsmtp", "imap", _LONG_AGO_S)])
+        # SQLAlchemy 1.4 commits each INSERT outside of its own transactions unless told not to.
+        statement = statement.execution_options(autocommit=False)
 
         def write(connection: Connection) -> None:
             self.store.dialect.begin_write(connection.exec_driver_sql)
