@@ -64,7 +64,8 @@ class SQLite(Dialect):
         return self.now() - seconds
 
     def before(self, moment: Any, seconds: int) -> Any:
-        return moment - seconds
+        # Not a parameter: SQLAlchemy would name it after the column, whatever that is called.
+        return moment - sa.literal_column(str(seconds))
 
     def ahead(self, seconds: int) -> Any:
         return self.now() + seconds
