@@ -3,26 +3,54 @@
 import os
 import sys
 import traceback
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Final, NoReturn
 
 import click
 
 from popbsmtp_wrap import __version__, config
 from popbsmtp_wrap.cli.context import Invocation
-from popbsmtp_wrap.cli.demo import demo
-from popbsmtp_wrap.cli.doctor import doctor
-from popbsmtp_wrap.cli.generate import dovecot, postfix
-from popbsmtp_wrap.cli.logins import check, expire, init, list_, record, revoke
-from popbsmtp_wrap.cli.match import match
-from popbsmtp_wrap.cli.recorder import flush, renew, serve, status
-from popbsmtp_wrap.cli.watch import watch
 from popbsmtp_wrap.errors import PopbsmtpError
 
 # As a shell says that SIGINT has ended a program.
 _INTERRUPTED: Final = 130
+# Where each command is. Only the one that runs is imported: cron starts them every few minutes.
+MODULES: Final[Mapping[str, str]] = {
+    name: module
+    for module, names in {
+        "logins": ("init", "record", "check", "list", "revoke", "expire"),
+        "recorder": ("serve", "status", "flush", "renew"),
+        "watch": ("watch",),
+        "match": ("match",),
+        "generate": ("postfix", "dovecot"),
+        "doctor": ("doctor",),
+        "demo": ("demo",),
+    }.items()
+    for name in names
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """A group that imports a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in MODULES:
+            return None
+        module = import_module(f"popbsmtp_wrap.cli.{MODULES[cmd_name]}")
+        # list would hide Python's.
+        name = "list_" if cmd_name == "list" else cmd_name
+        command: click.Command = getattr(module, name)
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="popbsmtp")
 @click.option(
     "-c",
@@ -42,13 +70,6 @@ def popbsmtp(context: click.Context, config_path: str, debug: bool) -> None:
     unexpected error; 74 output not written; 75 try again; 77 permission; 78 configuration.
     """
     context.obj = Invocation(config_path, debug)
-
-
-for command in (
-    *(init, record, check, list_, revoke, expire),
-    *(serve, watch, status, flush, renew, match, postfix, dovecot, doctor, demo),
-):
-    popbsmtp.add_command(command)
 
 
 def main() -> NoReturn:

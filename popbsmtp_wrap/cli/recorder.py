@@ -1,6 +1,5 @@
 """Commands about the resident recorder and its spool."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -74,6 +73,8 @@ def renew(invocation: Invocation) -> None:
     Asks Dovecot (sessions.doveadm) which sessions are open, renews the rows that their addresses
     have, and prints how many those are. A running recorder does this by itself.
     """
+    import asyncio
+
     from popbsmtp_wrap.recorder.sessions import renew_once
 
     click.echo(asyncio.run(renew_once(invocation.settings())))

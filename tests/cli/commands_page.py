@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from popbsmtp_wrap.cli.main import popbsmtp
+from popbsmtp_wrap.cli.main import MODULES, popbsmtp
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "commands.md"
 _TOP = """\
@@ -18,7 +18,9 @@ Check that the toolkit works with `popbsmtp --version`.
 def page() -> str:
     """Return the text of the page."""
     parts = [_TOP, _help(popbsmtp, "popbsmtp")]
-    for name, command in sorted(popbsmtp.commands.items()):
+    for name in sorted(MODULES):
+        command = popbsmtp.get_command(click.Context(popbsmtp), name)
+        assert command
         parts += [f"\n## popbsmtp {name}\n", _help(command, f"popbsmtp {name}")]
     return "\n".join(parts)
 

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from popbsmtp_wrap import __version__
-from popbsmtp_wrap.cli.main import popbsmtp
+from popbsmtp_wrap.cli.main import MODULES, popbsmtp
 
 POPBSMTP = os.path.join(os.path.dirname(os.sys.executable), "popbsmtp")
 
@@ -18,9 +18,9 @@ def test_version_is_that_of_the_package():
     assert done.stdout == f"popbsmtp, version {__version__}\n"
 
 
-@pytest.mark.parametrize("name", sorted(popbsmtp.commands))
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_every_command_has_a_short_help_that_begins_with_a_verb(name):
-    command = popbsmtp.commands[name]
+    command = popbsmtp.get_command(click.Context(popbsmtp), name)
     first = command.help.splitlines()[0]
     assert first[0].isupper()
     assert first.endswith(".")
@@ -28,6 +28,17 @@ def test_every_command_has_a_short_help_that_begins_with_a_verb(name):
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
+
+
+def test_a_command_does_not_load_the_others():
+    program = "import sys; from popbsmtp_wrap.cli.main import main\nimport atexit\n"
+    program += "atexit.register(lambda: print(*sorted(sys.modules))); main()"
+    command = [os.sys.executable, "-c", program, "expire", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.startswith("Usage: popbsmtp expire")
+    loaded = {name for name in done.stdout.split() if name.startswith("popbsmtp_wrap.cli.")}
+    assert loaded == {f"popbsmtp_wrap.cli.{name}" for name in ("main", "context", "logins")}
+    assert not {"asyncio", "sqlalchemy", "popbsmtp_wrap.sources"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -122,7 +133,7 @@ def test_a_reader_that_goes_away_is_no_error(toolkit):
 
 def test_a_bare_call_shows_the_commands():
     done = subprocess.run([POPBSMTP], capture_output=True, text=True)
-    for name in popbsmtp.commands:
+    for name in MODULES:
         assert f"  {name} " in done.stdout + done.stderr
 
 
