@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,15 @@ def wrapper_loads(tmp_path, *options):
     return found - bare("-I", "-S"), done
 
 
+def taken(number):
+    """Return a place, once the recording process of an earlier test has left it."""
+    deadline = time.monotonic() + beside.LONGEST_RECORDING_S + 5
+    while (place := beside.take_place(range(number, number + 1))) is None:
+        assert time.monotonic() < deadline, number
+        time.sleep(0.05)
+    return place
+
+
 @pytest.fixture
 def recorder(tmp_path):
     """A socket whose queue takes what comes; nobody answers."""
@@ -126,14 +136,14 @@ def test_recording_process_loads_these_modules_before_it_opens_the_database(tmp_
     flags = ("-I", "-B")
     ours, theirs = socket.socketpair()
     # All places are taken, so that it goes to the spool and ends.
-    held = [beside.take_place(range(n, n + 1)) for n in range(beside.MOST_TRYING)]
+    held = [taken(number) for number in range(beside.MOST_TRYING)]
     with ours, theirs:
         command = [sys.executable, *flags, "-X", "importtime", "-c", beside._RECORD]
         ours.sendall(format_request("198.51.100.7", b"alice", b"", moment=read_clocks()))
         arguments = [str(REPOSITORY), str(config), "20", "-1", "spare"]
         found, done = loaded([*command, *arguments], stdin=theirs)
         assert ours.recv(4096) == b"WAIT\t2\nOK\n", done.stderr
-    for place in filter(None, held):
+    for place in held:
         place.close()
     found -= bare(*flags)
     own = {name for name in found if name.startswith("popbsmtp_wrap")}
