@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.directories import public_directory, write
+from tests.harness.directories import give, public_directory, write
 from tests.harness.mariadb import MariaDB
 from tests.harness.postgres import Postgres
 
@@ -29,19 +29,25 @@ def certificate(folder, name, subject):
 
 
 class Site:
-    """A MariaDB and what recorder and Postfix make of URLs to it."""
+    """A database server and what recorder and Postfix make of URLs to it."""
 
-    def __init__(self, folder, name=""):
+    def __init__(self, folder, name="", kind=MariaDB):
         self.folder = folder
-        settings = {}
-        if name:
-            settings = {"ssl_cert": f"{folder}/{name}.pem", "ssl_key": f"{folder}/{name}.key"}
-        self.server = MariaDB(folder, settings=settings)
+        files = {"ssl_cert": f"{folder}/{name}.pem", "ssl_key": f"{folder}/{name}.key"}
+        settings = files if name else {}
+        if name and kind is Postgres:
+            # It refuses a key that others can read.
+            give(folder / f"{name}.key", "postgres", mode=0o600)
+            settings = {"ssl": "on", "ssl_cert_file": files["ssl_cert"]}
+            settings["ssl_key_file"] = files["ssl_key"]
+        self.server = kind(folder, settings=settings)
+        self.map = "pgsql" if kind is Postgres else "mysql"
 
     def run(self, options, hosts=""):
         """Return what `popbsmtp check` and `postmap -q` end with for an address that may relay."""
-        account = f"root:{self.server.password}"
-        url = f"mysql://{account}@{hosts or f'127.0.0.1:{self.server.port}'}/mail{options}"
+        account = f"{self.server.superuser}:{self.server.password}"
+        hosts = hosts or f"127.0.0.1:{self.server.port}"
+        url = f"{self.server.scheme}://{account}@{hosts}/mail{options}"
         config = write(self.folder / "popbsmtp.toml", f'[database]\nurl = "{url}"\n', mode=0o600)
         return self._run(config)
 
@@ -51,7 +57,12 @@ class Site:
         if made.returncode:
             return checked.returncode, made.returncode
         asked = subprocess.run(
-            ["/usr/sbin/postmap", "-q", ADDRESS, f"mysql:{self.folder}/popbsmtp-mysql.cf"],
+            [
+                "/usr/sbin/postmap",
+                "-q",
+                ADDRESS,
+                f"{self.map}:{self.folder}/popbsmtp-{self.map}.cf",
+            ],
             capture_output=True,
             text=True,
         )
@@ -64,7 +75,8 @@ class Site:
 
     def fill(self):
         self.server.create_database("mail")
-        url = self.server.url("mail") + "?ssl_disabled=true"
+        url = self.server.url("mail")
+        url += "?ssl_disabled=true" if self.map == "mysql" else "?sslmode=disable"
         config = write(self.folder / "fill.toml", f'[database]\nurl = "{url}"\n', mode=0o600)
         assert self.popbsmtp(config, "init").returncode == 0
         assert self.popbsmtp(config, "record", ADDRESS).returncode == 0
@@ -108,6 +120,32 @@ def test_map_and_recorder_ask_the_same_of_a_certificate(folder, name):
             assert site._run(plain)[1] == 1
 
 
+@pytest.mark.parametrize("name", ["right", "wrong", ""])
+def test_pgsql_map_and_recorder_ask_the_same_of_a_certificate(folder, name):
+    site = Site(folder, name, Postgres)
+    with site.server:
+        site.fill()
+        root = f"sslrootcert={folder}/{name or 'right'}.pem"
+        encrypted = BOTH if name else NEITHER
+        assert site.run("") == BOTH
+        assert site.run("?sslmode=disable") == BOTH
+        assert site.run("?sslmode=require") == encrypted
+        assert site.run(f"?sslmode=verify-ca&{root}") == encrypted
+        right_name = BOTH if name == "right" else NEITHER
+        assert site.run(f"?sslmode=verify-full&{root}") == right_name
+        foreign = f"sslrootcert={folder}/foreign.pem"
+        for mode in ("verify-ca", "verify-full"):
+            assert site.run(f"?sslmode={mode}&{foreign}") == NEITHER
+        # libpq checks the authority, as for verify-ca, where it finds its certificate.
+        assert site.run(f"?sslmode=require&{foreign}") == NEITHER
+        if name:
+            demand = "hostnossl all all all reject\nhostssl all all all scram-sha-256\n"
+            (site.server.data / "pg_hba.conf").write_text(f"local all all trust\n{demand}")
+            site.server.sql("SELECT pg_reload_conf()")
+            assert site.run("") == BOTH
+            assert site.run("?sslmode=disable") == (77, 1)
+
+
 def test_hosts_are_tried_in_order_by_map_and_recorder(folder):
     site = Site(folder)
     with site.server, socket.create_server(("127.0.0.1", 0)) as silent:
@@ -145,15 +183,8 @@ def test_read_only_standby_is_passed_over_when_the_url_says_so(folder):
             url = f"postgresql://postgres:{primary.password}@{hosts}/mail"
             url += "?target_session_attrs=read-write"
             config = write(folder / "pg.toml", f'[database]\nurl = "{url}"\n', mode=0o600)
-            site = Site(folder)
+            site = Site(folder, kind=Postgres)
             for arguments in (["init"], ["record", ADDRESS], ["check", ADDRESS]):
                 done = site.popbsmtp(config, *arguments)
                 assert done.returncode == 0, done.stderr
-            made = site.popbsmtp(config, "postfix", "--output", str(folder))
-            assert made.returncode == 0, made.stderr
-            asked = subprocess.run(
-                ["/usr/sbin/postmap", "-q", ADDRESS, f"pgsql:{folder}/popbsmtp-pgsql.cf"],
-                capture_output=True,
-                text=True,
-            )
-            assert asked.stdout.strip() == "OK", asked.stderr
+            assert site._run(config) == BOTH

@@ -199,6 +199,7 @@ _TROUBLES: Final[Mapping[tuple[str, ...], Trouble]] = {
 _REFUSED: Final = (
     "authentication failed",
     "no pg_hba.conf entry",
+    "pg_hba.conf rejects connection",
     "no password supplied",
     "permission denied",
     "is not permitted to log in",
