@@ -70,6 +70,10 @@ def beside(world):
     return {path for path in world.path.parent.iterdir() if path != world.path}
 
 
+def recorded_so_far(world):
+    return world.sql("SELECT count(*) FROM popbsmtp WHERE address LIKE '203.0.113.%'")[0][0]
+
+
 def test_init_makes_what_both_sides_need(world):
     group = grp.getgrnam("postfix").gr_gid
     directory, database = os.stat(world.path.parent), os.stat(world.path)
@@ -92,16 +96,18 @@ def test_postfix_reads_while_an_unprivileged_writer_writes(world):
         **as_nobody(world),
     ) as writer:
         codes = []
-        for _ in range(30):
+        # However fast the disk is: until both sides have done enough to meet.
+        began = time.monotonic()
+        while len(codes) < 900 or recorded_so_far(world) <= 50:
+            assert time.monotonic() - began < 300
             with SmtpSession(relay.port, "198.51.100.7") as session:
                 session.mail("alice@example.org")
                 codes.extend(session.rcpt(f"x{n}@elsewhere.example")[0] for n in range(30))
             time.sleep(0.05)
         recorded, _ = writer.communicate("stop\n", timeout=60)
     assert writer.returncode == 0
-    assert codes == [250] * 900
-    # Each one is a connection and an fsync of its own.
-    assert int(recorded) > 5
+    assert codes == [250] * len(codes)
+    assert int(recorded) > 50
     assert "fatal" not in relay.postfix.log_text()
     assert smtp_rcpt(relay.port, "203.0.113.1")[0] == 250
     assert smtp_rcpt(relay.port, "198.51.100.8")[0] == 554
