@@ -84,7 +84,7 @@ def postlogin(
         )
     soon = bool(answer) and ended - began < 0.9 * REPLY_TIMEOUT_S and not (hurt or site.spool_hurt)
     outcome: Outcome = "ok" if soon else "unknown"
-    site.attempted(Attempt(address, user, "postlogin", began, ended, outcome, counts))
+    site.attempted(Attempt(address, user, "postlogin", began, ended, outcome, counts, away_s > 0))
 
 
 def log_line(site: Site, address: str, user: str) -> None:

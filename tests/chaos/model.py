@@ -28,7 +28,11 @@ TOMBSTONE_S: Final = 10 * 365 * 86400.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try to log in; *counts* is False for one that must never open the relay."""
+    """One try to log in.
+
+    *counts* is False for one that must never open the relay, *queued* True where a recorder that
+    was just starting may have found the request in its queue.
+    """
 
     address: str
     user: str
@@ -37,6 +41,7 @@ class Attempt:
     ended: float
     outcome: Outcome
     counts: bool = True
+    queued: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ def _may_be_gone(history: History, attempt: Attempt) -> bool:
 
 def _older_s(attempt: Attempt) -> float:
     """Return by how much a row of *attempt* may be too old."""
-    waited = attempt.ended - attempt.began > _PROMPT_S
+    waited = attempt.queued or attempt.ended - attempt.began > _PROMPT_S
     return QUEUED_S if attempt.source == "postlogin" and waited else 0.0
 
 

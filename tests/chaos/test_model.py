@@ -107,16 +107,20 @@ def test_each_address_is_judged_by_itself():
 
 
 @pytest.mark.parametrize(
-    ("source", "took", "older_s", "said"),
+    ("source", "took", "queued", "older_s", "said"),
     [
-        ("postlogin", 5, QUEUED_S, 0),
-        ("postlogin", 5, QUEUED_S + 10, 1),
-        ("postlogin", 0.2, QUEUED_S, 1),
-        ("line", 5, QUEUED_S, 1),
+        ("postlogin", 5, False, QUEUED_S, 0),
+        ("postlogin", 5, False, QUEUED_S + 10, 1),
+        ("postlogin", 0.2, False, QUEUED_S, 1),
+        ("postlogin", 0.2, True, QUEUED_S, 0),
+        ("postlogin", 0.2, True, QUEUED_S + 10, 1),
+        ("line", 5, True, QUEUED_S, 1),
     ],
 )
-def test_only_a_request_without_a_time_that_waited_may_be_older(source, took, older_s, said):
+def test_only_a_request_without_a_time_that_waited_may_be_older(
+    source, took, queued, older_s, said
+):
     began = NOW + 80
-    asked = Attempt(ADDRESS, "alice", source, began, began + took, "ok")
+    asked = Attempt(ADDRESS, "alice", source, began, began + took, "ok", queued=queued)
     rows = [Row(ADDRESS, began - older_s, "alice")]
     assert len(violations(History(attempts=[asked]), rows, NOW + 100)) == said
