@@ -73,6 +73,7 @@ class Manager:
         self._away_since: float | None = time.time()
         self._starting_since: float | None = None
         self._away: list[Window] = []
+        self.crashes: list[Window] = []
         self._thread = threading.Thread(target=self._manage, daemon=True)
 
     def start(self) -> None:
@@ -98,8 +99,7 @@ class Manager:
     def kill(self) -> None:
         """kill -9."""
         with self._lock:
-            self._goes_away()
-            self._signal(signal.SIGKILL)
+            self._crash()
 
     def send(self, number: int) -> None:
         """Signal the recorder; SIGTERM makes it go away."""
@@ -146,6 +146,12 @@ class Manager:
         self._ready = self._ready and ready
         if self._away_since is None:
             self._away_since = time.time()
+
+    def _crash(self) -> None:
+        self._goes_away()
+        assert self._away_since is not None
+        self.crashes.append(Window(self._away_since, time.time()))
+        self._signal(signal.SIGKILL)
 
     def _is_back(self) -> None:
         self._fed = time.monotonic()
@@ -224,8 +230,7 @@ class Manager:
     def _judge(self) -> None:
         if self._process is not None and time.monotonic() - self._fed > _WATCHDOG_S + 2:
             # Also one that is stopped: systemd's watchdog does not know the difference.
-            self._goes_away()
-            self._signal(signal.SIGKILL)
+            self._crash()
             self._fed = time.monotonic()
         if self._held or self._paused:
             self._starting_since = None

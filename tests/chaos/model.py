@@ -22,6 +22,8 @@ YOUNGER_S: Final = 3.0
 # that has just started, which takes longer than an answer.
 QUEUED_S: Final = 60.0
 _PROMPT_S: Final = 0.25
+# A login that needed no write, as its address had just been written, is looked for within this.
+VERIFIED_S: Final = 2.0
 # A row of a revoked address may stay as a marker with a time far in the past.
 TOMBSTONE_S: Final = 10 * 365 * 86400.0
 
@@ -77,6 +79,8 @@ class History:
     revocations: list[Revocation] = field(default_factory=list)
     # The table lost its rows: what was in it before is gone.
     losses: list[Window] = field(default_factory=list)
+    # The recorder was killed at the end of each, and may have been stopped since its beginning.
+    crashes: list[Window] = field(default_factory=list)
     # The database held statements back: their rows may be younger by that (docs/recorder.md).
     stalls: list[Window] = field(default_factory=list)
     short_graces: list[ShortGrace] = field(default_factory=list)
@@ -103,7 +107,7 @@ def violations(history: History, rows: Iterable[Row], now: float, lag_s: float =
     found = []
     for address in sorted(by_address.keys() | table.keys()):
         attempts = by_address.get(address, [])
-        trouble = _missing(history, attempts, table.get(address)) or _forbidden(
+        trouble = _missing(history, attempts, table.get(address), lag_s) or _forbidden(
             history, attempts, table.get(address), lag_s
         )
         if trouble:
@@ -111,14 +115,14 @@ def violations(history: History, rows: Iterable[Row], now: float, lag_s: float =
     return found
 
 
-def demanded(history: History, attempts: Sequence[Attempt]) -> Attempt | None:
+def demanded(history: History, attempts: Sequence[Attempt], lag_s: float = 0.0) -> Attempt | None:
     """Return the last of *attempts* that has to be in the table, or None."""
     due = [a for a in attempts if a.counts and a.outcome in ("ok", "logged")]
-    due = [a for a in due if not _may_be_gone(history, a)]
+    due = [a for a in due if not _may_be_gone(history, a, lag_s)]
     return max(due, key=lambda a: a.began, default=None)
 
 
-def _may_be_gone(history: History, attempt: Attempt) -> bool:
+def _may_be_gone(history: History, attempt: Attempt, lag_s: float) -> bool:
     return (
         any(
             attempt.address in revocation.addresses
@@ -126,10 +130,20 @@ def _may_be_gone(history: History, attempt: Attempt) -> bool:
             for revocation in history.revocations
         )
         or any(loss.ended >= attempt.began for loss in history.losses)
+        or _was_remembered_in_vain(history, attempt, lag_s)
         or any(
             grace.ended - attempt.began >= grace.grace_s - ROUNDING_S
             for grace in history.short_graces
         )
+    )
+
+
+def _was_remembered_in_vain(history: History, attempt: Attempt, lag_s: float) -> bool:
+    """Tell whether the recorder took a row that was lost for written, and died before it looked."""
+    lost = any(loss.ended + history.refresh_s >= attempt.began for loss in history.losses)
+    return lost and any(
+        crash.began - VERIFIED_S - lag_s <= attempt.ended <= crash.ended
+        for crash in history.crashes
     )
 
 
@@ -139,8 +153,10 @@ def _older_s(attempt: Attempt) -> float:
     return QUEUED_S if attempt.source == "postlogin" and waited else 0.0
 
 
-def _missing(history: History, attempts: Sequence[Attempt], row: Row | None) -> str | None:
-    last = demanded(history, attempts)
+def _missing(
+    history: History, attempts: Sequence[Attempt], row: Row | None, lag_s: float
+) -> str | None:
+    last = demanded(history, attempts, lag_s)
     if last is None:
         return None
     # An address is written once in refresh, but anew after it was revoked.

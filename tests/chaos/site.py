@@ -238,5 +238,9 @@ class Site:
     def judged(self) -> list[str]:
         """Return what the table holds against the model, now."""
         with self._lock:
-            history = replace(self.history, attempts=list(self.history.attempts))
+            history = replace(
+                self.history,
+                attempts=list(self.history.attempts),
+                crashes=list(self.manager.crashes),
+            )
         return violations(history, self.database.rows(), time.time(), self.lag.worst())
