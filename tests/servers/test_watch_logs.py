@@ -207,9 +207,10 @@ def test_rotation_under_load_with_kill_9_loses_no_login_and_renews_none(watch):
     watch.wait_for_rows({"203.0.113.1"})
     watch.wait_for_rows(set(written))
     recorded = rows(watch.recorder)
-    # Each at its own time, which is rounded up to whole seconds; so is the database's clock.
+    # Each at its own time. The line has whole seconds, and so has the database; the age is rounded
+    # up by the watcher, and by a recorder that reads it late.
     off_s = {a: recorded[a] - then for a, then in written.items()}
-    assert {a: s for a, s in off_s.items() if not -3 <= s <= 0.001} == {}
+    assert {a: s for a, s in off_s.items() if not -4 <= s <= 0.001} == {}
 
 
 def test_without_recorder_and_spool_logins_wait_and_then_go_to_the_spool(tmp_path):
