@@ -139,7 +139,9 @@ class _Served(Target):
         self.server.kill()
 
     def pause(self) -> None:
-        self.server.pause()
+        # Another fault may have it down.
+        if self.server.running:
+            self.server.pause()
 
     def resume(self) -> None:
         if self.server.running:
