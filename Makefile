@@ -8,6 +8,8 @@ WORKERS ?= 4
 
 VENV := .venv
 LOWEST := .venv-lowest
+# What pyproject.toml promises beside the Python of the machine.
+OTHER_PYTHONS := 3.12 3.13
 BIN := $(VENV)/bin
 
 # What the tests drive; psql, mariadb and sqlite3 come with them.
@@ -24,6 +26,7 @@ demo: $(VENV)/installed
 # The lowest versions first: the last line is that of the whole suite.
 test: servers $(VENV)/developed $(LOWEST)/installed
 	$(LOWEST)/bin/pytest -q -n $(WORKERS) tests/store -m "not slow"
+	WORKERS=$(WORKERS) sh tests/other-pythons $(OTHER_PYTHONS)
 	$(BIN)/pytest -n $(WORKERS)
 
 check: $(VENV)/developed
@@ -31,7 +34,7 @@ check: $(VENV)/developed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@out=$$($(BIN)/lint-imports --no-cache) || { echo "$$out"; exit 1; }
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q -n 2 tests/unit
 
 bench: servers $(VENV)/developed
 	$(BIN)/python -m bench
@@ -97,4 +100,4 @@ install: $(VENV)/installed
 		&& chmod 644 "$(DESTDIR)$(UNITS)/$$unit" || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(OTHER_PYTHONS:%=$(VENV)-%) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
