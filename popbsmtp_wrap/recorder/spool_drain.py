@@ -61,6 +61,8 @@ class SpoolDrain:
         while True:
             await self._next_round()
             self._wanted.clear()
+            if not self._may_run:
+                continue  # down since it began to wait: start() comes again
             self._put_back.clear()
             if not self._is_over:
                 # The rest of a round that failed; there may be other files since.

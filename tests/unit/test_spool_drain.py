@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -97,9 +98,20 @@ def place():
                 await place.spool.close()
             assert place.failures == []
 
-        asyncio.run(main())
+        # What never lets the event loop go on would not let its own time-outs come either.
+        before = signal.signal(signal.SIGALRM, _hangs)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S)
+        try:
+            asyncio.run(main())
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     return run
+
+
+def _hangs(*_):
+    raise AssertionError("a job keeps the event loop")
 
 
 @contextlib.contextmanager
@@ -165,6 +177,23 @@ def test_nobody_waits_for_a_locked_row_whose_login_has_expired(place):
         assert place.spool.asked == asked
 
     place(test, grace_s=1)
+
+
+def test_an_outage_while_a_locked_row_waits_leaves_the_event_loop_to_others(place):
+    async def test(place):
+        place.locked_addresses = {HELD}
+        await place.put(HELD)
+        place.drain.start()
+        await until(lambda: HELD in place.tried)
+        # It waits for the row; meanwhile the database goes down, and the probe takes a chunk.
+        place.drain.stop()
+        await place.drain.some()
+        await asyncio.sleep(1)
+        place.locked_addresses = set()
+        place.drain.start()
+        await until(lambda: HELD in place.table)
+
+    place(test)
 
 
 def test_logins_behind_many_locked_rows_are_written_in_the_same_round(place):
