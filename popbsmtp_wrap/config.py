@@ -20,9 +20,8 @@ from popbsmtp_wrap.config_sections import (
     setting,
 )
 from popbsmtp_wrap.database_url import read_url
-from popbsmtp_wrap.errors import ConfigError
+from popbsmtp_wrap.errors import BadValueError, ConfigError
 from popbsmtp_wrap.passwords import masked
-from popbsmtp_wrap.values import BadValueError
 
 __all__ = [
     "DEFAULT_PATH",

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from popbsmtp_wrap import values
+from popbsmtp_wrap.errors import BadValueError
 from popbsmtp_wrap.own_pattern import OwnPattern, own_patterns
-from popbsmtp_wrap.values import BadValueError, Network, Parse, dialect_of
+from popbsmtp_wrap.values import Network, Parse, dialect_of
 
 
 def setting(default: Any, parse: Parse, *, secret: bool = False) -> Any:

@@ -68,3 +68,11 @@ class InternalError(PopbsmtpError):
     """A bug: something that no code was written for (EX_SOFTWARE)."""
 
     exit_code = 70
+
+
+class BadValueError(ValueError):
+    """What was expected; the loader adds file, key and what was found."""
+
+    def __init__(self, expected: str, *found: object) -> None:
+        super().__init__(expected)
+        self.found = found

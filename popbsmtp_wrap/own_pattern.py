@@ -7,8 +7,8 @@ from re import _parser  # type: ignore[attr-defined]
 from typing import Any, Final, Literal, NamedTuple
 
 from popbsmtp_wrap.address import canonical_address
+from popbsmtp_wrap.errors import BadValueError
 from popbsmtp_wrap.log_header import read_header, read_stamp
-from popbsmtp_wrap.values import BadValueError
 
 _KEYS: Final = {"name", "login", "logout", "sample"}
 _GROUPS: Final = {"address", "user", "service"}

@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from popbsmtp_wrap.database_url import read_url
+from popbsmtp_wrap.errors import BadValueError
 from popbsmtp_wrap.mysql_tls import tls_of
 
 DIALECTS: Final = ("postgresql", "mysql", "mariadb", "sqlite")
@@ -20,14 +21,6 @@ _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 _LONGEST_SOCKET = 107
 # Of a size: some hundreds of logins, and more than anybody needs.
 _LEAST, _MOST = 64 << 10, 64 << 30
-
-
-class BadValueError(ValueError):
-    """What was expected; the loader adds file, key and what was found."""
-
-    def __init__(self, expected: str, *found: Any) -> None:
-        super().__init__(expected)
-        self.found = found
 
 
 def duration(value: Any) -> float:

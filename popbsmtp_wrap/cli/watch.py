@@ -31,7 +31,8 @@ class _Grace(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return seconds as grace in popbsmtp.toml means them; a bad one is a usage error."""
-        from popbsmtp_wrap.values import BadValueError, grace
+        from popbsmtp_wrap.errors import BadValueError
+        from popbsmtp_wrap.values import grace
 
         try:
             return grace(value)
