@@ -64,10 +64,10 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
 
 def _status_of_recorder(settings: Settings) -> dict[str, Any] | None:
     """Return what the recorder says of itself; None, without one: check_sockets() tells why."""
-    from popbsmtp_wrap.recorder import control
+    from popbsmtp_wrap.client import administration
 
     try:
-        found: dict[str, Any] = json.loads(control.ask_status(settings.recorder.socket))
+        found: dict[str, Any] = json.loads(administration.ask_status(settings.recorder.socket))
     except (PopbsmtpError, ValueError):
         return None
     return found

@@ -27,9 +27,9 @@ def serve(invocation: Invocation) -> None:
 @pass_invocation
 def status(invocation: Invocation, as_json: bool) -> None:
     """Show what the running recorder does."""
-    from popbsmtp_wrap.recorder import control
+    from popbsmtp_wrap.client import administration
 
-    found = json.loads(control.ask_status(invocation.settings().recorder.socket))
+    found = json.loads(administration.ask_status(invocation.settings().recorder.socket))
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

@@ -13,7 +13,7 @@ from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import SpoolBusyError, SpoolError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.pending_login import Answer
+from popbsmtp_wrap.recorder.doors import Answer
 from popbsmtp_wrap.spool.directory import Depth, Spool, depth, hold, lock
 from popbsmtp_wrap.spool.draining import Chunk, Drain
 from popbsmtp_wrap.spool.remove import remove

@@ -33,9 +33,10 @@ from popbsmtp_wrap.recorder.async_spool import AsyncSpool
 from popbsmtp_wrap.recorder.circuit_breaker import CircuitBreaker
 from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.database_checks import DatabaseChecks, pending_again
+from popbsmtp_wrap.recorder.doors import Answer
 from popbsmtp_wrap.recorder.fallback import Fallback
 from popbsmtp_wrap.recorder.locked_rows import LockedRows
-from popbsmtp_wrap.recorder.pending_login import Answer, PendingLogin, commit_patience_s
+from popbsmtp_wrap.recorder.pending_login import PendingLogin, commit_patience_s
 from popbsmtp_wrap.recorder.recent_addresses import RecentAddresses
 from popbsmtp_wrap.recorder.spool_drain import SpoolDrain
 

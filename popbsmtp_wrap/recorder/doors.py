@@ -10,9 +10,8 @@ from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login, make_login
-from popbsmtp_wrap.recorder import control
+from popbsmtp_wrap.protocols import admin
 from popbsmtp_wrap.recorder.connection import Connection
-from popbsmtp_wrap.recorder.pending_login import Answer
 from popbsmtp_wrap.sources import postlogin
 from popbsmtp_wrap.spool.stamp import Stamp, age_s
 from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_timed_request, read_clocks
@@ -24,6 +23,9 @@ _PROMPT_S: Final = 0.2
 # How long Dovecot waits for a reply by default (login-server.h); a wrapper waits less. Who has a
 # request without a time, and still waits, has not waited longer.
 _LONGEST_WAIT_S: Final = 60.0
+
+# Called once: with None when the login is safe, otherwise with the reason why it is not.
+Answer = Callable[[str | None], None]
 
 
 class Recording(Protocol):
@@ -59,8 +61,8 @@ class WrapperDoor:
 
     def serve(self, connection: Connection, request: bytes) -> None:
         """Record a login or do an administrator's bidding. Raise ValueError for other lines."""
-        if control.is_control(request):
-            self._administer(connection, *control.parse(request))
+        if admin.is_control(request):
+            self._administer(connection, *admin.parse(request))
             return
         address, user, service, age_s, moment = parse_timed_request(request)
         if moment is not None:

@@ -1,20 +1,17 @@
 """Logins between their arrival and the moment when they are safe."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.recorder.doors import Answer
 
 # The share of a client's time that a commit may take; the spool needs the rest.
 _COMMIT_SHARE: Final = 0.4
 _SHORTEST_COMMIT_S: Final = 0.1
 # Different logins of one address that wait for the same commit.
 _MOST_ATTEMPTS: Final = 8
-
-# Called once: with None when the login is safe, otherwise with the reason why it is not.
-Answer = Callable[[str | None], None]
 
 
 class _Attempt:

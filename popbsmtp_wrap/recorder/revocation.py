@@ -9,9 +9,9 @@ import os
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
+from popbsmtp_wrap.client import administration
 from popbsmtp_wrap.config import Recorder
 from popbsmtp_wrap.errors import PopbsmtpError
-from popbsmtp_wrap.recorder import control
 from popbsmtp_wrap.spool.directory import lock
 from popbsmtp_wrap.spool.remove import remove
 
@@ -40,8 +40,8 @@ def before(recorder: Recorder, addresses: Collection[str] | None) -> Waiting:
     A running recorder does it, else this process. Bounded by _RECORDER_S.
     """
     try:
-        control.tell(recorder.socket, "revoke", addresses, _RECORDER_S)
-    except control.NobodyListensError:
+        administration.tell(recorder.socket, "revoke", addresses, _RECORDER_S)
+    except administration.NobodyListensError:
         return Waiting(False, _empty_spool(recorder, addresses))
     except PopbsmtpError as error:
         return Waiting(
@@ -68,6 +68,6 @@ def after(recorder: Recorder, addresses: Collection[str] | None) -> None:
     It finds out by itself within a second or two, so what goes wrong is left to that.
     """
     try:
-        control.tell(recorder.socket, "revoked", addresses, _AFTER_S)
+        administration.tell(recorder.socket, "revoked", addresses, _AFTER_S)
     except PopbsmtpError:
         return

@@ -23,15 +23,15 @@ from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
 from popbsmtp_wrap.passwords import masked
-from popbsmtp_wrap.recorder import control, startup
+from popbsmtp_wrap.protocols import admin
+from popbsmtp_wrap.recorder import startup
 from popbsmtp_wrap.recorder.async_database import AsyncDatabase
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
 from popbsmtp_wrap.recorder.commit_queue import CommitQueue
 from popbsmtp_wrap.recorder.connections import Connections
 from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.doors import PostLoginDoor, WrapperDoor
+from popbsmtp_wrap.recorder.doors import Answer, PostLoginDoor, WrapperDoor
 from popbsmtp_wrap.recorder.listeners import Listeners, allowed_uids
-from popbsmtp_wrap.recorder.pending_login import Answer
 from popbsmtp_wrap.recorder.renewals import WATCH, Renewals
 from popbsmtp_wrap.recorder.sessions import OpenSessions
 from popbsmtp_wrap.recorder.shared_addresses import SharedAddresses
@@ -191,7 +191,7 @@ class Service:
             return json.dumps(self.status())
         if word == "renew":
             return str(await self._renewals.renew(WATCH, arguments, time.monotonic()))
-        addresses = None if arguments == [control.ALL] else arguments
+        addresses = None if arguments == [admin.ALL] else arguments
         if word == "revoke":
             await self._queue.revoke(addresses)
         else:

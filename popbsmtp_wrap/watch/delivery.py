@@ -12,7 +12,7 @@ from popbsmtp_wrap.daemon.backoff import Backoff
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import SpoolError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.recorder import control
+from popbsmtp_wrap.protocols import admin
 from popbsmtp_wrap.spool.stamp import Stamp
 from popbsmtp_wrap.spool.writing import put
 from popbsmtp_wrap.watch.log import Log
@@ -53,8 +53,8 @@ class Delivery:
         A renewal is no login and never waits in the spool: it would undo a revoke.
         """
         left = set(addresses)
-        for portion in control.portions(addresses):
-            _, trouble = await self._exchange(control.request("renew", portion))
+        for portion in admin.portions(addresses):
+            _, trouble = await self._exchange(admin.request("renew", portion))
             if trouble is not None:
                 if self._renewing:
                     self._log.event("not_renewed", addresses=len(left), error=trouble)

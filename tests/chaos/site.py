@@ -13,9 +13,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Final, Self
 
+from popbsmtp_wrap.client import administration
 from popbsmtp_wrap.config import Ignore
 from popbsmtp_wrap.errors import PopbsmtpError
-from popbsmtp_wrap.recorder import control
 from tests.chaos import databases
 from tests.chaos.lag import Lag
 from tests.chaos.manager import Manager
@@ -185,7 +185,7 @@ class Site:
     def status(self) -> dict[str, object] | None:
         """Return what the recorder says of itself, None when it does not."""
         try:
-            found: dict[str, object] = json.loads(control.ask_status(str(self.socket)))
+            found: dict[str, object] = json.loads(administration.ask_status(str(self.socket)))
         except (PopbsmtpError, OSError, ValueError):
             return None
         return found

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from popbsmtp_wrap.client import administration
 from popbsmtp_wrap.errors import PopbsmtpError
-from popbsmtp_wrap.recorder import control
 from popbsmtp_wrap.wire import format_request, parse_answer
 from tests.harness.directories import give, public_directory, write
 from tests.harness.process import Server, wait_until
@@ -125,7 +125,7 @@ class Recorder(Server):
 
     def is_ready(self) -> bool:
         try:
-            control.ask_status(str(self.socket))
+            administration.ask_status(str(self.socket))
         except PopbsmtpError:
             return False
         return True
@@ -151,7 +151,7 @@ class Recorder(Server):
 
     def status(self) -> dict[str, Any]:
         """Return what the recorder says of itself."""
-        found: dict[str, Any] = json.loads(control.ask_status(str(self.socket)))
+        found: dict[str, Any] = json.loads(administration.ask_status(str(self.socket)))
         return found
 
     def rows(self) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ import pytest
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.doctor.sockets import check_sockets
-from popbsmtp_wrap.recorder.control import is_control
+from popbsmtp_wrap.protocols.admin import is_control
 from popbsmtp_wrap.sources import postlogin
 from popbsmtp_wrap.wire import parse_request
 from tests.harness.closing import Closing

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from popbsmtp_wrap.recorder import control
+from popbsmtp_wrap.protocols import admin
 from popbsmtp_wrap.wire import parse_answer
 from tests.harness.process import wait_until
 from tests.servers.recorder_place import PATIENCE_S, Recorder, read_all
@@ -31,7 +31,7 @@ def recorder():
 
 def renew(recorder, *addresses):
     with recorder.connect() as peer:
-        peer.sendall(control.request("renew", addresses))
+        peer.sendall(admin.request("renew", addresses))
         return parse_answer(read_all(peer).rstrip(b"\n"))
 
 
@@ -56,7 +56,7 @@ def test_who_may_record_may_renew_and_others_may_not(recorder):
         ids = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         return subprocess.run(words, capture_output=True, text=True, **ids).stdout
 
-    line = control.request("renew", [KNOWN]).decode()
+    line = admin.request("renew", [KNOWN]).decode()
     assert ask("nobody", line) == "OK\t1\n"
     # The refusal is lost where the connection is closed before the line was read.
     assert not ask("games", line).startswith("OK")

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from popbsmtp_wrap.client import administration
 from popbsmtp_wrap.errors import ServiceUnavailableError
-from popbsmtp_wrap.recorder import control
+from popbsmtp_wrap.protocols import admin
 
 
 @pytest.mark.parametrize(
@@ -23,8 +24,8 @@ from popbsmtp_wrap.recorder import control
     ],
 )
 def test_requests_are_understood(line, word, arguments):
-    assert control.is_control(line)
-    assert control.parse(line) == (word, arguments)
+    assert admin.is_control(line)
+    assert admin.parse(line) == (word, arguments)
 
 
 @pytest.mark.parametrize(
@@ -44,23 +45,23 @@ def test_requests_are_understood(line, word, arguments):
 )
 def test_other_lines_are_refused(line):
     with pytest.raises(ValueError, match=r"not a control|not an IPv4|no complete line"):
-        control.parse(line)
+        admin.parse(line)
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_do_anything_but_be_refused(rest):
     try:
-        word, arguments = control.parse(control.PROTOCOL + b"\t" + rest)
+        word, arguments = admin.parse(admin.PROTOCOL + b"\t" + rest)
     except ValueError:
         return
-    assert word in control.WORDS
+    assert word in admin.WORDS
     assert bool(arguments) != (word == "status")
 
 
 def test_logins_are_no_control_requests():
-    assert not control.is_control(b"popbsmtp/1\t198.51.100.7\t\t\n")
+    assert not admin.is_control(b"popbsmtp/1\t198.51.100.7\t\t\n")
 
 
 def test_without_a_recorder_the_error_says_what_to_type(tmp_path):
     with pytest.raises(ServiceUnavailableError, match="run: systemctl start popbsmtp, or popbsm"):
-        control.ask_status(str(tmp_path / "login.sock"))
+        administration.ask_status(str(tmp_path / "login.sock"))

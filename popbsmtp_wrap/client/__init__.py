@@ -1,0 +1,1 @@
+"""Clients of the recorder's socket, for the toolkit, the watcher and doctor."""
