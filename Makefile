@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 SERVERS := postfix postfix-pgsql postfix-mysql postfix-sqlite dovecot-imapd dovecot-pop3d \
 	dovecot-pgsql dovecot-mysql postgresql mariadb-server cron systemd strace syslog-ng-core
 VENV_PACKAGE := python3-venv
-SOURCES := pyproject.toml popbsmtp_wrap/__init__.py popbsmtp_wrap/chain/launch.py
+SOURCES := pyproject.toml popbsmtp_wrap/__init__.py popbsmtp_wrap/wrapper/launch.py
 
 .PHONY: demo test check bench chaos install servers venv-package clean
 
@@ -64,13 +64,13 @@ $(VENV)/bin/python: | venv-package
 # pip's popbsmtp-wrap makes way for the launcher, which starts Python as -I -S.
 $(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
-	$(BIN)/python -I -m popbsmtp_wrap.sources.launcher $(BIN)/popbsmtp-wrap
+	$(BIN)/python -I -m popbsmtp_wrap.wrapper.installer $(BIN)/popbsmtp-wrap
 	@$(BIN)/python -m compileall -q popbsmtp_wrap
 	@touch $@
 
 $(VENV)/developed: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python -I -m popbsmtp_wrap.sources.launcher $(BIN)/popbsmtp-wrap
+	$(BIN)/python -I -m popbsmtp_wrap.wrapper.installer $(BIN)/popbsmtp-wrap
 	@touch $@
 
 $(LOWEST)/installed: $(SOURCES) tests/lowest-versions.txt | venv-package
@@ -89,7 +89,7 @@ install: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --target "$(DESTDIR)$(LIBRARY)" .
 	rm -rf "$(DESTDIR)$(LIBRARY)/bin"
 	$(PYTHON) -m compileall -q -s "$(DESTDIR)" "$(DESTDIR)$(LIBRARY)"
-	$(BIN)/python -I -m popbsmtp_wrap.sources.launcher \
+	$(BIN)/python -I -m popbsmtp_wrap.wrapper.installer \
 		"$(DESTDIR)$(PREFIX)/bin/popbsmtp-wrap" "$(PYTHON)" "$(LIBRARY)"
 	printf '#!%s -I\nimport sys\n\nsys.path.insert(0, "%s")\nfrom popbsmtp_wrap.cli.main import main\n\nmain()\n' \
 		"$(PYTHON)" "$(LIBRARY)" > "$(DESTDIR)$(PREFIX)/bin/popbsmtp"

@@ -16,7 +16,7 @@ import psycopg2.extensions
 import pymysql
 
 from popbsmtp_wrap.config import Settings, load
-from popbsmtp_wrap.store import files, setup
+from popbsmtp_wrap.store import setup, sqlite_files
 from popbsmtp_wrap.store.engine import Store, open_store
 from tests.harness.directories import public_directory, write
 from tests.harness.mariadb import MariaDB
@@ -138,7 +138,7 @@ class Servers:
         conf = write(self.base / f"{name}.toml", text, mode=0o640, owner="root:dovecot")
         place = Place(kind, name, str(conf), connect)
         if kind == "sqlite":
-            files.prepare(place.settings.database)
+            sqlite_files.prepare(place.settings.database)
         setup.create(place.store())
         return place
 
@@ -151,6 +151,6 @@ class Servers:
 
 
 def _plain_postgres(url: str) -> Any:
-    # Without the callback that the store sets for the whole process (store/waiting.py).
+    # Without the callback that the store sets for the whole process (store/timeouts.py).
     psycopg2.extensions.set_wait_callback(None)
     return psycopg2.connect(url)

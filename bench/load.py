@@ -61,7 +61,7 @@ def wrapper_talk(address: str) -> tuple[bytes, bytes]:
 
 
 def postlogin_talk(address: str) -> tuple[bytes, bytes]:
-    """Return what Dovecot says for a login from *address* (sources/postlogin.py)."""
+    """Return what Dovecot says for a login from *address* (protocols/script_login.py)."""
     reply = (
         b"alice@example.com\thome=/var/mail/alice\tuid=5000\tgid=5000\tauth_mech=PLAIN"
         b"\tauth_token=0123456789abcdef0123456789abcdef01234567\n"

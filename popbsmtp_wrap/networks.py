@@ -8,8 +8,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from popbsmtp_wrap.address import never_counts
 from popbsmtp_wrap.config import Ignore
+from popbsmtp_wrap.config.parsers import Network
 from popbsmtp_wrap.own_addresses import OwnAddresses
-from popbsmtp_wrap.values import Network
 
 POSTCONF = "/usr/sbin/postconf"
 POSTCONF_TIMEOUT_S = 2

@@ -1,1 +1,1 @@
-"""Programs that exec another program, once per connection."""
+"""Where launchers that were installed before 0.1.0 look for popbsmtp-wrap."""

@@ -11,8 +11,9 @@ import click
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.errors import PopbsmtpError
-from popbsmtp_wrap.lookup import files
-from popbsmtp_wrap.sources import launcher
+from popbsmtp_wrap.postfix import map_files
+from popbsmtp_wrap.programs import search_path
+from popbsmtp_wrap.wrapper import installer
 
 CLIENT = "198.51.100.7"  # documentation address, RFC 5737
 AGE_S = 31 * 60
@@ -80,7 +81,7 @@ def demo() -> None:
     """Show the whole way on a temporary SQLite store."""
     with tempfile.TemporaryDirectory(prefix="popbsmtp-demo-") as directory:
         stage = Stage(
-            directory, [os.path.abspath(sys.argv[0])], launcher.command_beside(sys.argv[0])
+            directory, [os.path.abspath(sys.argv[0])], installer.command_beside(sys.argv[0])
         )
         try:
             play(stage)
@@ -130,9 +131,9 @@ def play(stage: Stage) -> None:
 
 def _expect(stage: Stage, *, permitted: bool) -> None:
     """Ask the generated map, through Postfix where it is installed."""
-    if "sqlite" in files.installed_map_types():
+    if "sqlite" in map_files.installed_map_types():
         shown = f"postmap -q {CLIENT} sqlite:./{_MAP}"
-        _, output, _ = stage.run(shown, shown.split(), PATH=files.search_path())
+        _, output, _ = stage.run(shown, shown.split(), PATH=search_path())
         found = output.strip() == "OK"
         if not output:
             click.echo("  (no answer: refused)")
@@ -146,7 +147,7 @@ def _expect(stage: Stage, *, permitted: bool) -> None:
 
 def _query(stage: Stage) -> bool:
     from popbsmtp_wrap.store.engine import open_store
-    from popbsmtp_wrap.store.query import map_permits
+    from popbsmtp_wrap.store.lookup_query import map_permits
 
     settings = config.load(f"{stage.directory}/popbsmtp.toml")
     return map_permits(open_store(settings.database), settings, CLIENT)

@@ -33,9 +33,9 @@ def doctor(invocation: Invocation, postfix_directory: str, dovecot_config: str |
     """
     from popbsmtp_wrap.doctor.database import check_database
     from popbsmtp_wrap.doctor.dovecot import check_dovecot
+    from popbsmtp_wrap.doctor.expire_job import check_schedule
     from popbsmtp_wrap.doctor.postfix import check_postfix
     from popbsmtp_wrap.doctor.recorder import check_recorder
-    from popbsmtp_wrap.doctor.schedule import check_schedule
     from popbsmtp_wrap.doctor.sessions import check_sessions
     from popbsmtp_wrap.doctor.sockets import check_sockets
     from popbsmtp_wrap.doctor.spool import check_spool

@@ -11,11 +11,11 @@ import click
 from popbsmtp_wrap import config
 from popbsmtp_wrap.cli.context import ADDRESS, Invocation, pass_invocation
 from popbsmtp_wrap.doctor.access import Runner, check_access
+from popbsmtp_wrap.dovecot import configuration as source
 from popbsmtp_wrap.errors import ConfigError, PopbsmtpError
-from popbsmtp_wrap.lookup import files
-from popbsmtp_wrap.lookup import postfix as lookup
-from popbsmtp_wrap.sources import dovecot as source
-from popbsmtp_wrap.sources import launcher
+from popbsmtp_wrap.postfix import map_files
+from popbsmtp_wrap.postfix import maps as lookup
+from popbsmtp_wrap.wrapper import installer
 
 # default_internal_user, unless somebody has changed it.
 DOVECOT_USER = "dovecot"
@@ -64,18 +64,18 @@ def postfix(
     if address is not None:
         kind = lookup.MAP_TYPES[settings.database.dialect]
         table = f"{kind}:{directory}/{lookup.map_name(settings)}"
-        if not files.ask(address, table):
+        if not map_files.ask(address, table):
             raise PopbsmtpError(f"{address} may not relay ({table})")
         click.echo(f"{address} may relay ({table})")
         return
-    version = version or files.installed_version()
+    version = version or map_files.installed_version()
     written = lookup.map_files(settings, directory, version)
     lines = lookup.main_cf(settings, directory, version)
     if output:
         extra = lookup.MapFile(lookup.MAIN_CF_FILE, lines)
-        for path in files.write([*written, extra], directory):
+        for path in map_files.write([*written, extra], directory):
             click.echo(f"wrote {path}", err=True)
-            if hint := files.owners_hint(path):
+            if hint := map_files.owners_hint(path):
                 click.echo(hint, err=True)
     else:
         for file in written:
@@ -136,10 +136,10 @@ def dovecot(
         _print_sockets(settings, path, version)
         return
     if install:
-        launcher.install(install, launcher.launcher_text())
+        installer.install(install, installer.launcher_text())
         click.echo(f"wrote {install}", err=True)
     chosen = install or wrapper
-    command = [os.path.abspath(chosen)] if chosen else launcher.command_beside(sys.argv[0])
+    command = [os.path.abspath(chosen)] if chosen else installer.command_beside(sys.argv[0])
     options = source.wrapper_options(settings, path, config.DEFAULT_PATH)
     group = ""
     if settings.database.dialect == "sqlite" and _exists(grp.getgrnam, "postfix"):

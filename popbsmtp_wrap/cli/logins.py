@@ -25,7 +25,7 @@ _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
 @pass_invocation
 def init(invocation: Invocation, sql: bool) -> None:
     """Create the table, or check the one that is there."""
-    from popbsmtp_wrap.store import files, setup
+    from popbsmtp_wrap.store import setup, sqlite_files
 
     settings = invocation.settings()
     store = open_administration(settings)
@@ -33,7 +33,7 @@ def init(invocation: Invocation, sql: bool) -> None:
         click.echo(setup.create_sql(store), nl=False)
         return
     if settings.database.dialect == "sqlite":
-        for line in files.prepare(settings.database):
+        for line in sqlite_files.prepare(settings.database):
             click.echo(line)
     created = setup.create(store)
     table = settings.database.table

@@ -15,11 +15,11 @@ import click
 from popbsmtp_wrap.address import printable
 from popbsmtp_wrap.cli.context import Invocation, pass_invocation
 from popbsmtp_wrap.config import DEFAULT_PATH
-from popbsmtp_wrap.own_pattern import OwnPattern
-from popbsmtp_wrap.sources.logs.event import Event, Kind
-from popbsmtp_wrap.sources.logs.lines import read_blocks
-from popbsmtp_wrap.sources.logs.recogniser import KINDS, Recogniser
-from popbsmtp_wrap.sources.logs.times import moment
+from popbsmtp_wrap.logs.event import Event, Kind
+from popbsmtp_wrap.logs.file_lines import read_blocks
+from popbsmtp_wrap.logs.recogniser import KINDS, Recogniser
+from popbsmtp_wrap.logs.site_pattern import OwnPattern
+from popbsmtp_wrap.logs.timestamps import moment
 
 _STDIN: Final = "-"
 

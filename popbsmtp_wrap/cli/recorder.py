@@ -75,6 +75,6 @@ def renew(invocation: Invocation) -> None:
     """
     import asyncio
 
-    from popbsmtp_wrap.recorder.sessions import renew_once
+    from popbsmtp_wrap.recorder.session_renewal import renew_once
 
     click.echo(asyncio.run(renew_once(invocation.settings())))

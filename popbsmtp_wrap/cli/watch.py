@@ -15,15 +15,15 @@ from popbsmtp_wrap import __version__
 from popbsmtp_wrap.cli.context import Invocation, pass_invocation
 from popbsmtp_wrap.cli.logins import list_
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.config.passwords import masked
 from popbsmtp_wrap.errors import ServiceUnavailableError
-from popbsmtp_wrap.passwords import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
 
-    from popbsmtp_wrap.sources.logs.event import Event, Kind
-    from popbsmtp_wrap.watch.log import Log
+    from popbsmtp_wrap.logs.event import Event, Kind
+    from popbsmtp_wrap.watch.log_target import Log
 
 
 class _Grace(click.ParamType):
@@ -31,8 +31,8 @@ class _Grace(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return seconds as grace in popbsmtp.toml means them; a bad one is a usage error."""
+        from popbsmtp_wrap.config.parsers import grace
         from popbsmtp_wrap.errors import BadValueError
-        from popbsmtp_wrap.values import grace
 
         try:
             return grace(value)
@@ -124,9 +124,9 @@ def _run(
     record: bool,
     verbose: bool,
 ) -> None:
-    from popbsmtp_wrap.sources.logs.state import State
-    from popbsmtp_wrap.watch.background import Background, PidFile
-    from popbsmtp_wrap.watch.log import Log
+    from popbsmtp_wrap.daemon.daemonize import Background, PidFile
+    from popbsmtp_wrap.logs.checkpoint import State
+    from popbsmtp_wrap.watch.log_target import Log
     from popbsmtp_wrap.watch.service import Service
 
     background = Background()
@@ -150,8 +150,8 @@ def _run(
 
 def _replay(settings: Settings, *, write: bool, show: bool) -> None:
     from popbsmtp_wrap.networks import ignored_networks
-    from popbsmtp_wrap.watch.judge import new_recogniser
-    from popbsmtp_wrap.watch.log import Log
+    from popbsmtp_wrap.watch.line_handler import new_recogniser
+    from popbsmtp_wrap.watch.log_target import Log
     from popbsmtp_wrap.watch.replay import Replay, replay
 
     kinds: tuple[Kind, ...] = ("login",)
@@ -184,7 +184,7 @@ def _replay(settings: Settings, *, write: bool, show: bool) -> None:
 
 
 async def _deliver(settings: Settings, log: "Log", found: list[Any]) -> None:
-    from popbsmtp_wrap.watch.delivery import Delivery
+    from popbsmtp_wrap.watch.submission import Delivery
 
     await Delivery(settings, log).deliver(found)
 
@@ -203,7 +203,7 @@ def _utc(seconds: float) -> str:
 
 
 def _dump(path: str, settings: Settings, target: str) -> None:
-    from popbsmtp_wrap.sources.logs.recogniser import server_names
+    from popbsmtp_wrap.logs.recogniser import server_names
 
     for name, value in (
         ("config", path),

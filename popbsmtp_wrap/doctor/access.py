@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from popbsmtp_wrap.config import DEFAULT_PATH, Recorder, Settings
-from popbsmtp_wrap.doctor.doveconf import services, setting
 from popbsmtp_wrap.doctor.finding import Finding
-from popbsmtp_wrap.store.files import path_of
+from popbsmtp_wrap.dovecot.doveconf import services, setting
+from popbsmtp_wrap.store.sqlite_files import path_of
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from dataclasses import replace
 from urllib.parse import quote
 
 from popbsmtp_wrap.config import Database, Settings
+from popbsmtp_wrap.config.passwords import masked
 from popbsmtp_wrap.doctor.finding import Finding
 from popbsmtp_wrap.errors import PopbsmtpError
-from popbsmtp_wrap.lookup.account import postfix_account
-from popbsmtp_wrap.passwords import masked
+from popbsmtp_wrap.postfix.account import postfix_account
 from popbsmtp_wrap.store import diagnosis, setup
 from popbsmtp_wrap.store.engine import Store, open_store, ping
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from popbsmtp_wrap.config import Recorder, Settings
 from popbsmtp_wrap.doctor.access import check_access, runners
-from popbsmtp_wrap.doctor.doveconf import TIMEOUT_S, doveconf, services, setting
 from popbsmtp_wrap.doctor.finding import Finding
-from popbsmtp_wrap.sources.launcher import is_launcher, source_path
+from popbsmtp_wrap.dovecot.doveconf import TIMEOUT_S, doveconf, services, setting
+from popbsmtp_wrap.wrapper.installer import is_launcher, source_path
 
 _ADVICE = "paste what popbsmtp dovecot prints and reload Dovecot"
 

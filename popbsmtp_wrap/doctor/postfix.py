@@ -8,7 +8,7 @@ from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.doctor.finding import Finding
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.lookup import files, postfix
+from popbsmtp_wrap.postfix import map_files, maps
 from popbsmtp_wrap.store import logins
 from popbsmtp_wrap.store.diagnosis import CANARY, privileges
 from popbsmtp_wrap.store.engine import Store, open_store
@@ -16,22 +16,22 @@ from popbsmtp_wrap.store.engine import Store, open_store
 
 def check_postfix(settings: Settings, directory: str) -> Iterator[Finding]:
     """Yield findings about the Postfix whose configuration is in *directory*."""
-    version = files.version_of(directory)
+    version = map_files.version_of(directory)
     if version is None:
         yield Finding("warn", f"no Postfix with its configuration in {directory} here")
         return
     try:
         yield from _check_files(settings, directory, version)
-        if os.path.exists(os.path.join(directory, postfix.map_name(settings))):
+        if os.path.exists(os.path.join(directory, maps.map_name(settings))):
             yield from _check_canary(settings, directory)
     except PopbsmtpError as error:
         yield Finding("FAIL", f"Postfix: {error}")
     yield from _check_restrictions(settings, directory, version)
 
 
-def _check_files(settings: Settings, directory: str, version: postfix.Version) -> Iterator[Finding]:
+def _check_files(settings: Settings, directory: str, version: maps.Version) -> Iterator[Finding]:
     write = f"run: popbsmtp postfix --output {directory}"
-    for file in postfix.map_files(settings, directory, version):
+    for file in maps.map_files(settings, directory, version):
         path = os.path.join(directory, file.name)
         try:
             with open(path, encoding="utf-8") as found:
@@ -62,9 +62,9 @@ def _check_canary(settings: Settings, directory: str) -> Iterator[Finding]:
         return
     if any(logins.rows(store, settings.grace, CANARY)):
         logins.delete(store, [CANARY])
-    kind = postfix.MAP_TYPES[settings.database.dialect]
-    table = f"{kind}:{directory}/{postfix.map_name(settings)}"
-    before = files.ask(CANARY, table, directory)
+    kind = maps.MAP_TYPES[settings.database.dialect]
+    table = f"{kind}:{directory}/{maps.map_name(settings)}"
+    before = map_files.ask(CANARY, table, directory)
     after = _with_canary(store, table, directory)
     if after and not before:
         yield Finding("ok", f"{table} answers: refused before a login, permitted after it")
@@ -79,7 +79,7 @@ def _check_canary(settings: Settings, directory: str) -> Iterator[Finding]:
 def _with_canary(store: Store, table: str, directory: str) -> bool:
     logins.record(store, Login(CANARY, "popbsmtp doctor"))
     try:
-        return files.ask(CANARY, table, directory)
+        return map_files.ask(CANARY, table, directory)
     finally:
         logins.delete(store, [CANARY])
 
@@ -89,20 +89,20 @@ def _word(permitted: object) -> str:
 
 
 def _check_restrictions(
-    settings: Settings, directory: str, version: postfix.Version
+    settings: Settings, directory: str, version: maps.Version
 ) -> Iterator[Finding]:
     """Find our map in the list that decides about relaying, and what stands before it."""
     name = "smtpd_relay_restrictions" if version >= (2, 10) else "smtpd_recipient_restrictions"
     advice = f"put the lines of popbsmtp postfix into {directory}/main.cf"
-    words = files.parameter(name, directory).replace(",", " ").split()
-    ours = [n for n, word in enumerate(words) if postfix.map_name(settings) in word]
+    words = map_files.parameter(name, directory).replace(",", " ").split()
+    ours = [n for n, word in enumerate(words) if maps.map_name(settings) in word]
     rejects = [
         n
         for n, word in enumerate(words)
         if word in ("reject", "defer", "reject_unauth_destination", "defer_unauth_destination")
     ]
     if not ours:
-        yield Finding("FAIL", f"{name} does not name {postfix.map_name(settings)}", advice)
+        yield Finding("FAIL", f"{name} does not name {maps.map_name(settings)}", advice)
     elif not rejects:
         yield Finding("FAIL", f"{name} rejects nobody: an open relay", advice)
     elif rejects[0] < ours[0]:

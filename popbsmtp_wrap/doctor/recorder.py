@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from popbsmtp_wrap.config import Recorder, Settings
 from popbsmtp_wrap.doctor.finding import Finding
-from popbsmtp_wrap.store.files import identity, path_of
+from popbsmtp_wrap.store.sqlite_files import identity, path_of
 
 _SHARED_BY: Final = "NAT, webmail, a proxy without PROXY protocol or the gateway of a container"
 

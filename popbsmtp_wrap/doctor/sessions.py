@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.doctor.doveconf import TIMEOUT_S, doveconf, services, setting
 from popbsmtp_wrap.doctor.finding import Finding
-from popbsmtp_wrap.sources.doveadm.asking import find
-from popbsmtp_wrap.sources.doveadm.output import ARGUMENTS, open_addresses
+from popbsmtp_wrap.dovecot.doveadm import find
+from popbsmtp_wrap.dovecot.doveadm_output import ARGUMENTS, open_addresses
+from popbsmtp_wrap.dovecot.doveconf import TIMEOUT_S, doveconf, services, setting
 
 _SOCKET: Final = "anvil"
 _LISTENER: Final = re.compile(r"^ +unix_listener anvil \{\n(.*?)^ +\}", re.MULTILINE | re.DOTALL)

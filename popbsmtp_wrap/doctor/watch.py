@@ -6,7 +6,7 @@ from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.doctor.finding import Finding
-from popbsmtp_wrap.sources.logs.forging import advice, raw_program, syslog_daemons
+from popbsmtp_wrap.logs.forgery import advice, raw_program, syslog_daemons
 
 # The end of a log, where programs that are in use have left lines.
 _LOOK_AT: Final = 16 << 20

@@ -9,16 +9,16 @@ from typing import Final, NamedTuple
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon.event_log import EventLog
+from popbsmtp_wrap.daemon.metrics import Counts
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import SpoolBusyError, SpoolError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.doors import Answer
+from popbsmtp_wrap.server.handlers import Answer
+from popbsmtp_wrap.spool.append import Appender, put_all
 from popbsmtp_wrap.spool.directory import Depth, Spool, depth, hold, lock
-from popbsmtp_wrap.spool.draining import Chunk, Drain
+from popbsmtp_wrap.spool.drain import Chunk, Drain
 from popbsmtp_wrap.spool.remove import remove
-from popbsmtp_wrap.spool.stamp import Stamp
-from popbsmtp_wrap.spool.writing import Appender, put_all
+from popbsmtp_wrap.spool.timestamp import Stamp
 from popbsmtp_wrap.store.batch import LARGEST_BATCH
 
 # A directory that was not usable is tried again after this.

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.spool.draining import Chunk
-from popbsmtp_wrap.spool.stamp import Stamp
+from popbsmtp_wrap.spool.drain import Chunk
+from popbsmtp_wrap.spool.timestamp import Stamp
 from popbsmtp_wrap.store.batch import Outcome, Seen
 
 # A login as the spool has it.

@@ -25,20 +25,20 @@ from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon.event_log import EventLog
+from popbsmtp_wrap.daemon.metrics import Counts
 from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder.async_database import AsyncDatabase, Outcome, Seen
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
 from popbsmtp_wrap.recorder.circuit_breaker import CircuitBreaker
-from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.database_checks import DatabaseChecks, pending_again
-from popbsmtp_wrap.recorder.doors import Answer
 from popbsmtp_wrap.recorder.fallback import Fallback
 from popbsmtp_wrap.recorder.locked_rows import LockedRows
 from popbsmtp_wrap.recorder.pending_login import PendingLogin, commit_patience_s
 from popbsmtp_wrap.recorder.recent_addresses import RecentAddresses
 from popbsmtp_wrap.recorder.spool_drain import SpoolDrain
+from popbsmtp_wrap.server.handlers import Answer
 
 # From late to overdue. Waits for locks and for a server that hangs end before that, and say what it
 # is, unless connect_timeout is longer than its default.

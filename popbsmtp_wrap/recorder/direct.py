@@ -1,13 +1,13 @@
 """Record one login in a process of its own, beside the popbsmtp-wrap that started it.
 
 Standard input is a socket to the wrapper, see wire.py; one more descriptor may hold this process's
-place among those that try the database (chain/beside.py), every other is /dev/null.
+place among those that try the database (wrapper/start_recorder.py), every other is /dev/null.
 
 A login that is not committed after a part of the wrapper's time goes into the spool, and the
 wrapper is told that it is safe; this process goes on for a while, so that a database that is slow
 today still gets the login. Where there is no spool the database is tried again for longer. A
 process without a place goes to the spool at once. Those who had the places write what was spooled
-meanwhile. The kernel ends this process after LONGEST_RECORDING_S (chain/beside.py).
+meanwhile. The kernel ends this process after LONGEST_RECORDING_S (wrapper/start_recorder.py).
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from socket import socket
 from typing import Final, NamedTuple
 
 from popbsmtp_wrap import config
-from popbsmtp_wrap.chain.beside import MOST_TRYING, take_place
 from popbsmtp_wrap.errors import PopbsmtpError, RowRefusedError, SpoolError, StoreUnavailableError
 from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
+from popbsmtp_wrap.spool.append import put
 from popbsmtp_wrap.spool.directory import SEGMENT, names
-from popbsmtp_wrap.spool.stamp import Stamp
-from popbsmtp_wrap.spool.writing import put
+from popbsmtp_wrap.spool.timestamp import Stamp
 from popbsmtp_wrap.wire import LONGEST_LINE, format_answer, parse_timed_request, read_clocks
+from popbsmtp_wrap.wrapper.start_recorder import MOST_TRYING, take_place
 
 # Attempts that nobody waits for any more start within this time, and each connects and asks within
 # twice that: together less than LONGEST_RECORDING_S, so that the last failure is still reported.

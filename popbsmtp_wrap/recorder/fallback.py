@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Final
 
+from popbsmtp_wrap.daemon.metrics import Counts
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
-from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.overflow import Overflow
 from popbsmtp_wrap.recorder.pending_login import PendingLogin
 

@@ -8,9 +8,9 @@ from typing import Final
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import SpoolBusyError
 from popbsmtp_wrap.recorder.chunk_attempts import ChunkAttempts
+from popbsmtp_wrap.spool.append import put_all
 from popbsmtp_wrap.spool.directory import Spool, lock
-from popbsmtp_wrap.spool.draining import Chunk, Drain
-from popbsmtp_wrap.spool.writing import put_all
+from popbsmtp_wrap.spool.drain import Chunk, Drain
 from popbsmtp_wrap.store.batch import LARGEST_BATCH, BatchWriter
 from popbsmtp_wrap.store.engine import Store
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.recorder.doors import Answer
+from popbsmtp_wrap.server.handlers import Answer
 
 # The share of a client's time that a commit may take; the spool needs the rest.
 _COMMIT_SHARE: Final = 0.4

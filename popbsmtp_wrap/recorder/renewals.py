@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.daemon.metrics import Counts
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.networks import IgnoredNetworks, why_ignored
-from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.store.engine import Store, open_store
 from popbsmtp_wrap.store.renewal import MOST, renew
 

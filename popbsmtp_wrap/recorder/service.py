@@ -15,26 +15,26 @@ from typing import Any, Final
 
 from popbsmtp_wrap import __version__
 from popbsmtp_wrap.config import Settings
+from popbsmtp_wrap.config.passwords import masked
 from popbsmtp_wrap.daemon import service_manager
 from popbsmtp_wrap.daemon.event_log import EventLog
+from popbsmtp_wrap.daemon.metrics import Counts
 from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
-from popbsmtp_wrap.passwords import masked
 from popbsmtp_wrap.protocols import admin
 from popbsmtp_wrap.recorder import startup
 from popbsmtp_wrap.recorder.async_database import AsyncDatabase
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
 from popbsmtp_wrap.recorder.commit_queue import CommitQueue
-from popbsmtp_wrap.recorder.connections import Connections
-from popbsmtp_wrap.recorder.counts import Counts
-from popbsmtp_wrap.recorder.doors import Answer, PostLoginDoor, WrapperDoor
-from popbsmtp_wrap.recorder.listeners import Listeners, allowed_uids
 from popbsmtp_wrap.recorder.renewals import WATCH, Renewals
-from popbsmtp_wrap.recorder.sessions import OpenSessions
+from popbsmtp_wrap.recorder.session_renewal import OpenSessions
 from popbsmtp_wrap.recorder.shared_addresses import SharedAddresses
+from popbsmtp_wrap.server.connections import Connections
+from popbsmtp_wrap.server.handlers import Answer, PostLoginDoor, WrapperDoor
+from popbsmtp_wrap.server.listeners import Listeners, allowed_uids
 
 # systemd's TimeoutStopSec is 90 s, but a mailbox waits meanwhile.
 _STOPPING_S: Final = 8.0

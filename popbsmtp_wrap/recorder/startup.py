@@ -7,7 +7,7 @@ from typing import Final
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, RefusedError
-from popbsmtp_wrap.recorder.listeners import user_of
+from popbsmtp_wrap.server.listeners import user_of
 from popbsmtp_wrap.spool import directory
 
 # About 3 kB each.

@@ -14,7 +14,7 @@ import re
 from zlib import crc32
 
 from popbsmtp_wrap.login import Login, make_login
-from popbsmtp_wrap.spool.stamp import Stamp
+from popbsmtp_wrap.spool.timestamp import Stamp
 from popbsmtp_wrap.wire import LONGEST_LINE, format_request, parse_request
 
 PROTOCOL = b"spool/1"

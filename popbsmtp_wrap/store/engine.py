@@ -15,7 +15,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.database_url import Place, read_url
+from popbsmtp_wrap.config.database_url import Place, read_url
+from popbsmtp_wrap.config.passwords import masked, read_password
 from popbsmtp_wrap.errors import (
     ConfigError,
     FileReplacedError,
@@ -23,10 +24,9 @@ from popbsmtp_wrap.errors import (
     PopbsmtpError,
     StoreUnavailableError,
 )
-from popbsmtp_wrap.passwords import masked, read_password
 from popbsmtp_wrap.store.dialects import Dialect, dialect_named
 from popbsmtp_wrap.store.schema import build_table
-from popbsmtp_wrap.store.waiting import BOUNDED, bound_waits
+from popbsmtp_wrap.store.timeouts import BOUNDED, bound_waits
 
 Result = TypeVar("Result")
 

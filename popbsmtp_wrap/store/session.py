@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.errors import FileReplacedError, LockedError, RowRefusedError
 from popbsmtp_wrap.store.engine import Store
-from popbsmtp_wrap.store.waiting import limit_answers
+from popbsmtp_wrap.store.timeouts import limit_answers
 
 
 class Session:

@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NamedTuple
 
-from popbsmtp_wrap.sources.logs.growing import Lines
+from popbsmtp_wrap.logs.line_buffer import Lines
 
 _TRUSTED: Final = ("_SYSTEMD_UNIT", "_COMM", "_EXE")
 _FIELDS: Final = ("MESSAGE", "SYSLOG_IDENTIFIER", "SYSLOG_PID", "_PID", *_TRUSTED)

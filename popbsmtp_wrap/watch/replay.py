@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+from popbsmtp_wrap.logs.event import Event
+from popbsmtp_wrap.logs.line_buffer import Lines
+from popbsmtp_wrap.logs.recogniser import Recogniser
+from popbsmtp_wrap.logs.timestamps import moment
 from popbsmtp_wrap.networks import IgnoredNetworks, why_ignored
-from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.sources.logs.growing import Lines
-from popbsmtp_wrap.sources.logs.recogniser import Recogniser
-from popbsmtp_wrap.sources.logs.times import moment
-from popbsmtp_wrap.watch.sighting import Sighting
+from popbsmtp_wrap.watch.observed_login import Sighting
 
 _PIECE: Final = 1 << 18
 # Beyond it the address that logged in first is forgotten: it would have expired.

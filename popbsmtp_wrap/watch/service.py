@@ -15,14 +15,14 @@ from popbsmtp_wrap.daemon import service_manager
 from popbsmtp_wrap.daemon.supervisor import Job, Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
+from popbsmtp_wrap.logs.checkpoint import Positions, State
+from popbsmtp_wrap.logs.tail import INTERVAL_S, Followed
 from popbsmtp_wrap.networks import IgnoredNetworks, ignored_networks
-from popbsmtp_wrap.sources.logs.follow import INTERVAL_S, Followed
-from popbsmtp_wrap.sources.logs.state import Positions, State
 from popbsmtp_wrap.watch import journal
-from popbsmtp_wrap.watch.delivery import Delivery
-from popbsmtp_wrap.watch.judge import Judge, Source
-from popbsmtp_wrap.watch.log import Log
-from popbsmtp_wrap.watch.stream import Stream
+from popbsmtp_wrap.watch.line_handler import Judge, Source
+from popbsmtp_wrap.watch.log_target import Log
+from popbsmtp_wrap.watch.stdin import Stream
+from popbsmtp_wrap.watch.submission import Delivery
 
 STANDARD_INPUT: Final = "-"
 JOURNAL: Final = "journal"

@@ -10,7 +10,7 @@ from typing import Any
 
 # Where the answer to a login is sent: the first of these that exists.
 _ANSWERS = (
-    ("popbsmtp_wrap.recorder.connection", "Connection", "send"),
+    ("popbsmtp_wrap.server.connection", "Connection", "send"),
     ("popbsmtp_wrap.server.connection", "Connection", "send"),
 )
 

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from popbsmtp_wrap import __version__, config
-from popbsmtp_wrap.sources.logs.recogniser import server_names
+from popbsmtp_wrap.logs.recogniser import server_names
 from tests.cli import commands_page
 
 ROOT = Path(__file__).parent.parent.parent

@@ -204,7 +204,7 @@ class Recorder(Server):
 
 
 def dovecot_request(address: str, user: str = "alice", more: str = "home=/home/alice") -> bytes:
-    """Return what Dovecot sends for a login (sources/postlogin.py)."""
+    """Return what Dovecot sends for a login (protocols/script_login.py)."""
     return f"VERSION\tscript-login\t1\t0\n127.0.0.1\t{address}\t{user}\t{more}\n".encode()
 
 

@@ -143,7 +143,7 @@ def test_a_wrapper_that_is_not_there_is_found(site):
 
 def test_pips_own_script_is_warned_of(site):
     script = site.folder / "popbsmtp-wrap"
-    script.write_text(f"#!{sys.executable}\nfrom popbsmtp_wrap.chain.wrap import main\nmain()\n")
+    script.write_text(f"#!{sys.executable}\nfrom popbsmtp_wrap.wrapper.wrap import main\nmain()\n")
     script.chmod(0o755)
     site.edit_dovecot(r"/\S*/popbsmtp-wrap", str(script))
     (line,) = site.wrong()
@@ -177,7 +177,7 @@ def test_a_broken_dovecot_configuration_is_shown(site):
 
 
 def test_a_schedule_is_found_where_cron_keeps_them(tmp_path):
-    from popbsmtp_wrap.doctor.schedule import check_schedule
+    from popbsmtp_wrap.doctor.expire_job import check_schedule
 
     table = tmp_path / "popbsmtp"
     table.write_text("# popbsmtp expire, one day\n")

@@ -11,8 +11,8 @@ import pytest
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.doctor.sockets import check_sockets
+from popbsmtp_wrap.protocols import script_login
 from popbsmtp_wrap.protocols.admin import is_control
-from popbsmtp_wrap.sources import postlogin
 from popbsmtp_wrap.wire import parse_request
 from tests.harness.closing import Closing
 from tests.harness.directories import give, public_directory
@@ -60,7 +60,7 @@ def answer_the_wrapper(connection, request):
 
 
 def answer_dovecot(connection, request):
-    asked = postlogin.parse(request)
+    asked = script_login.parse(request)
     assert asked.remote == "127.0.0.1"
     for byte in asked.reply:
         connection.sendall(bytes([byte]))

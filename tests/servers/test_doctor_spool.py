@@ -7,10 +7,10 @@ import pytest
 from popbsmtp_wrap import config
 from popbsmtp_wrap.doctor.spool import check_spool
 from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.spool.append import put_all
 from popbsmtp_wrap.spool.directory import lock
 from popbsmtp_wrap.spool.record import format_record
-from popbsmtp_wrap.spool.stamp import Stamp
-from popbsmtp_wrap.spool.writing import put_all
+from popbsmtp_wrap.spool.timestamp import Stamp
 from tests.harness.directories import give, public_directory
 from tests.harness.faults import HangingUnixSocket
 from tests.harness.process import wait_until

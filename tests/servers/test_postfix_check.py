@@ -81,8 +81,9 @@ def test_check_without_the_map_file_is_a_matter_of_configuration(world, tmp_path
 def test_check_without_postfix_says_so(world, maps):
     # As on a machine where no PATH leads to Postfix: nothing else is needed.
     code = (
-        "import sys; from popbsmtp_wrap.lookup import files; from popbsmtp_wrap.cli import main;"
-        "files.search_path = lambda: '/nonexistent'; main.main()"
+        "import sys; from popbsmtp_wrap.postfix import map_files;"
+        " from popbsmtp_wrap.cli import main;"
+        "map_files.search_path = lambda: '/nonexistent'; main.main()"
     )
     done = subprocess.run(
         [

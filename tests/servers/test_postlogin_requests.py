@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from popbsmtp_wrap.sources.postlogin import is_complete, parse
+from popbsmtp_wrap.protocols.script_login import is_complete, parse
 from tests.harness.directories import public_directory
 from tests.harness.dovecot import Dovecot
 from tests.harness.mail_clients import imap_login, pop3_login

@@ -11,15 +11,15 @@ import pytest
 
 from popbsmtp_wrap import safe_files
 from popbsmtp_wrap.config import Database, parse
+from popbsmtp_wrap.daemon.daemonize import PidFile
 from popbsmtp_wrap.errors import PopbsmtpError, RefusedError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.recorder.listeners import Listeners
-from popbsmtp_wrap.sources.logs.state import Positions, State
+from popbsmtp_wrap.logs.checkpoint import Positions, State
+from popbsmtp_wrap.server.listeners import Listeners
 from popbsmtp_wrap.spool import directory as spool_directory
-from popbsmtp_wrap.store import files, logins, setup
+from popbsmtp_wrap.store import logins, setup, sqlite_files
 from popbsmtp_wrap.store.engine import open_store
-from popbsmtp_wrap.watch.background import PidFile
-from popbsmtp_wrap.watch.log import Log
+from popbsmtp_wrap.watch.log_target import Log
 from tests.harness.directories import public_directory
 
 # The user of the recorder, or of the group postfix, gone bad.
@@ -154,7 +154,7 @@ def test_a_swap_at_any_moment_gives_nothing_of_roots_away(secret, theirs):
                 with contextlib.suppress(PopbsmtpError):
                     listen(theirs / "login.sock", socket_mode="0666").close()
                 with contextlib.suppress(PopbsmtpError):
-                    files.prepare(database(theirs / "popbsmtp.db"))
+                    sqlite_files.prepare(database(theirs / "popbsmtp.db"))
                 clear(theirs)
                 with contextlib.suppress(FileExistsError):
                     os.symlink(secret, bait)
@@ -165,15 +165,15 @@ def test_a_swap_at_any_moment_gives_nothing_of_roots_away(secret, theirs):
 
 def test_init_gives_away_no_file_that_was_there(secret, theirs):
     link(secret, theirs / "popbsmtp.db")
-    assert files.prepare(database(theirs / "popbsmtp.db")) == []
+    assert sqlite_files.prepare(database(theirs / "popbsmtp.db")) == []
 
 
 def test_init_makes_nothing_behind_a_link_of_another_user(secret, theirs):
     link(secret.parent, theirs / "store")
     with pytest.raises(RefusedError, match="follows no symbolic link of user 65534"):
-        files.prepare(database(theirs / "store" / "popbsmtp.db"))
+        sqlite_files.prepare(database(theirs / "store" / "popbsmtp.db"))
     with pytest.raises(RefusedError, match="follows no symbolic link of user 65534"):
-        files.prepare(database(theirs / "store" / "new" / "popbsmtp.db"))
+        sqlite_files.prepare(database(theirs / "store" / "new" / "popbsmtp.db"))
     assert list(secret.parent.iterdir()) == [secret]
 
 
@@ -191,7 +191,7 @@ def test_root_opens_no_database_behind_a_link_of_another_user(secret, theirs):
 
 @pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
 def test_root_writes_through_no_link_beside_the_database(secret, theirs, suffix):
-    files.prepare(database(theirs / "popbsmtp.db"))
+    sqlite_files.prepare(database(theirs / "popbsmtp.db"))
     store = open_store(database(theirs / "popbsmtp.db"))
     if suffix != "-journal":
         setup.create(store)
@@ -278,5 +278,5 @@ def test_no_descriptor_is_left_open(theirs):
     with pytest.raises(FileNotFoundError):
         safe_files.locate(str(theirs / "a" / "x"))
     listen(theirs / "login.sock").close()
-    files.prepare(database(theirs / "x" / "y" / "popbsmtp.db"))
+    sqlite_files.prepare(database(theirs / "x" / "y" / "popbsmtp.db"))
     assert len(os.listdir("/proc/self/fd")) == before

@@ -9,8 +9,8 @@ import pymysql
 import pytest
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.spool.stamp import Stamp
-from popbsmtp_wrap.spool.writing import put
+from popbsmtp_wrap.spool.append import put
+from popbsmtp_wrap.spool.timestamp import Stamp
 from tests.harness.directories import public_directory
 from tests.harness.mariadb import MariaDB
 from tests.harness.postgres import Postgres

@@ -28,7 +28,7 @@ from popbsmtp_wrap.cli.main import main
 main()
 """
 AN_ANSWER = """\
-from popbsmtp_wrap.recorder.connection import Connection
+from popbsmtp_wrap.server.connection import Connection
 send = Connection.send
 def broken(self, answer):
     if answer == b"OK\\n" and not hasattr(Connection, "broken"):

@@ -17,11 +17,11 @@ from functools import partial
 import pytest
 
 from popbsmtp_wrap import config
-from popbsmtp_wrap.recorder.listeners import Listeners
 from popbsmtp_wrap.recorder.service import _ONLY_AT_START, Service
+from popbsmtp_wrap.server.listeners import Listeners
 from popbsmtp_wrap.store.engine import open_store
-from popbsmtp_wrap.store.files import prepare
 from popbsmtp_wrap.store.setup import create
+from popbsmtp_wrap.store.sqlite_files import prepare
 from popbsmtp_wrap.wire import format_request
 from tests.harness.directories import public_directory, write
 from tests.harness.reachable import search

@@ -9,7 +9,7 @@ import pytest
 from popbsmtp_wrap.config import Database, Settings
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.lookup.postfix import map_files
+from popbsmtp_wrap.postfix.maps import map_files
 from popbsmtp_wrap.store import logins, setup
 from popbsmtp_wrap.store.engine import Store, open_store
 from tests.harness.mariadb import MariaDB

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from popbsmtp_wrap.dovecot.doveadm import ask as ask_doveadm
 from popbsmtp_wrap.errors import ServiceUnavailableError
-from popbsmtp_wrap.sources.doveadm import asking
 from tests.harness.directories import public_directory, write
 from tests.harness.process import wait_until
 from tests.servers.recorder_place import PATIENCE_S, Recorder
@@ -64,7 +64,7 @@ def doveadm():
 
 
 def ask(doveadm, longest_s=60.0):
-    return asyncio.run(asking.ask([str(doveadm.path)], longest_s))
+    return asyncio.run(ask_doveadm([str(doveadm.path)], longest_s))
 
 
 def group_of(pid):

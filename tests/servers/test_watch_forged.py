@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.forging import syslog_daemons
+from popbsmtp_wrap.logs.forgery import syslog_daemons
 from tests.harness.process import Server, wait_until
 from tests.servers.recorder_place import PATIENCE_S, Recorder
 from tests.servers.watch_place import Watch, append, dovecot, rows

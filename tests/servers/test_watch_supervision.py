@@ -32,7 +32,7 @@ Service._follow_file = broken
 """
 # The first look at a file raises; the watcher goes on with it.
 A_LOOK = """\
-from popbsmtp_wrap.sources.logs.follow import Followed
+from popbsmtp_wrap.logs.tail import Followed
 look = Followed.look
 def broken(self):
     Followed.look = look

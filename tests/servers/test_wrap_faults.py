@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from popbsmtp_wrap.chain.beside import MOST_SPARE, MOST_TRYING
+from popbsmtp_wrap.wrapper.start_recorder import MOST_SPARE, MOST_TRYING
 from tests.harness.directories import public_directory
 from tests.harness.process import wait_until
 from tests.servers.wrap_fixtures import (

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from popbsmtp_wrap import config
-from popbsmtp_wrap.chain.beside import MOST_SPARE, MOST_TRYING
 from popbsmtp_wrap.spool.directory import lock
-from popbsmtp_wrap.spool.draining import Drain
+from popbsmtp_wrap.spool.drain import Drain
 from popbsmtp_wrap.store.engine import open_store
 from popbsmtp_wrap.store.logins import record
+from popbsmtp_wrap.wrapper.start_recorder import MOST_SPARE, MOST_TRYING
 from tests.harness.directories import public_directory
 from tests.harness.mariadb import MariaDB
 from tests.harness.postgres import Postgres

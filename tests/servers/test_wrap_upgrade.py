@@ -14,6 +14,7 @@ from tests.harness.directories import public_directory
 from tests.servers.wrap_fixtures import (
     GREETING,
     LOGIN,
+    RECORDED,
     SLACK_S,
     run,
     session,
@@ -33,7 +34,7 @@ def copied_package(path):
 
     shutil.copytree(Path(popbsmtp_wrap.__file__).parent, package)
     program = path / "popbsmtp-wrap"
-    module = "popbsmtp_wrap.sources.launcher"
+    module = "popbsmtp_wrap.wrapper.installer"
     argv = [sys.executable, "-I", "-m", module, program, sys.executable, package.parent]
     subprocess.run(argv, check=True)
     return str(program), package
@@ -43,16 +44,16 @@ def copied_package(path):
     ("file", "text"),
     [
         (".", None),
-        ("chain/wrap.py", None),
-        ("chain/wrap.py", "def main(:"),
-        ("chain/wrap.py", "raise RuntimeError('two\\nlines')"),
-        ("chain/beside.py", None),
-        ("chain/beside.py", ""),
+        ("wrapper/wrap.py", None),
+        ("wrapper/wrap.py", "def main(:"),
+        ("wrapper/wrap.py", "raise RuntimeError('two\\nlines')"),
+        ("wrapper/start_recorder.py", None),
+        ("wrapper/start_recorder.py", ""),
         ("address.py", ""),
         ("wire.py", "1/0"),
         ("recorder/direct.py", None),
         ("recorder/direct.py", "def main(:"),
-        ("config.py", ""),
+        ("config/load.py", ""),
         ("store/engine.py", ""),
         ("store", None),
     ],
@@ -71,6 +72,16 @@ def test_program_runs_while_the_package_is_replaced(place, path, file, text):
     assert "not recorded: " in line
     assert len(line) > len("popbsmtp-wrap: not recorded: ")
     assert ended.seconds < WAIT_S + SLACK_S
+
+
+def test_launcher_from_before_the_package_was_rearranged_records(place, path):
+    program, _ = copied_package(path)
+    text = Path(program).read_text()
+    assert "from popbsmtp_wrap.wrapper.wrap import" in text
+    Path(program).write_text(text.replace("popbsmtp_wrap.wrapper.wrap", "popbsmtp_wrap.chain.wrap"))
+    options = ["--config", str(place.config), "--wait=20", "--"]
+    assert session([program, *options, *GREETING], LOGIN).lines == []
+    assert place.rows() == RECORDED
 
 
 @pytest.mark.parametrize("kind", ["full", "closed"])

@@ -81,7 +81,7 @@ class Seen:
 def launcher() -> str:
     """Return a wrapper installed as the toolkit does it, in a directory that all users reach."""
     path = public_directory() / "popbsmtp-wrap"
-    program = [sys.executable, "-I", "-m", "popbsmtp_wrap.sources.launcher", str(path)]
+    program = [sys.executable, "-I", "-m", "popbsmtp_wrap.wrapper.installer", str(path)]
     subprocess.run(program, check=True, timeout=60)
     return str(path)
 

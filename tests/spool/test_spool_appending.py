@@ -11,9 +11,9 @@ import time
 import pytest
 
 from popbsmtp_wrap.errors import SpoolError
+from popbsmtp_wrap.spool.append import LONGEST_SEGMENT, Appender
 from popbsmtp_wrap.spool.directory import depth, lock
-from popbsmtp_wrap.spool.draining import Drain
-from popbsmtp_wrap.spool.writing import LONGEST_SEGMENT, Appender
+from popbsmtp_wrap.spool.drain import Drain
 from tests.spool.waiting import (
     GRACE_S,
     SIZE,
@@ -33,7 +33,7 @@ STRANGER = 54324
 _APPEND_FOR_EVER = """
 import itertools, sys
 from popbsmtp_wrap.spool.directory import lock
-from popbsmtp_wrap.spool.writing import Appender
+from popbsmtp_wrap.spool.append import Appender
 from tests.spool.waiting import SIZE, stamped
 appender = Appender(lock(sys.argv[1], SIZE))
 for first in itertools.count(0, 3):

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from popbsmtp_wrap.errors import ConfigError, SpoolBusyError, SpoolError
+from popbsmtp_wrap.spool.append import Appender, put
 from popbsmtp_wrap.spool.directory import Depth, depth, lock, prepare
-from popbsmtp_wrap.spool.stamp import Stamp
-from popbsmtp_wrap.spool.writing import Appender, put
+from popbsmtp_wrap.spool.timestamp import Stamp
 from tests.spool.waiting import SIZE, in_child, login, stamped
 
 STRANGER = 54329

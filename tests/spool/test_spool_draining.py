@@ -8,13 +8,13 @@ import pytest
 
 from popbsmtp_wrap.errors import SpoolError
 from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.spool.append import Appender, put
 from popbsmtp_wrap.spool.directory import depth, lock
-from popbsmtp_wrap.spool.draining import STALE_S, Drain
+from popbsmtp_wrap.spool.drain import STALE_S, Drain
 from popbsmtp_wrap.spool.files import open_segment
 from popbsmtp_wrap.spool.record import format_record
 from popbsmtp_wrap.spool.remove import remove
-from popbsmtp_wrap.spool.stamp import Stamp
-from popbsmtp_wrap.spool.writing import Appender, put
+from popbsmtp_wrap.spool.timestamp import Stamp
 from tests.spool.waiting import (
     GRACE_S,
     SECOND_NS,

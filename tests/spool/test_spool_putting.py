@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from popbsmtp_wrap.errors import SpoolError
+from popbsmtp_wrap.spool.append import Appender, put
 from popbsmtp_wrap.spool.directory import depth, lock
-from popbsmtp_wrap.spool.stamp import Stamp
-from popbsmtp_wrap.spool.writing import Appender, put
+from popbsmtp_wrap.spool.timestamp import Stamp
 from tests.spool.waiting import (
     SECOND_NS,
     SIZE,

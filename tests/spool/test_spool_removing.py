@@ -5,12 +5,12 @@ import os
 import pytest
 
 from popbsmtp_wrap.errors import SpoolError
+from popbsmtp_wrap.spool.append import Appender, put
 from popbsmtp_wrap.spool.directory import lock
-from popbsmtp_wrap.spool.draining import Drain
+from popbsmtp_wrap.spool.drain import Drain
 from popbsmtp_wrap.spool.record import format_record
 from popbsmtp_wrap.spool.remove import remove
-from popbsmtp_wrap.spool.stamp import Stamp
-from popbsmtp_wrap.spool.writing import Appender, put
+from popbsmtp_wrap.spool.timestamp import Stamp
 from tests.spool.waiting import (
     GRACE_S,
     SIZE,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.spool.directory import Spool, lock
-from popbsmtp_wrap.spool.draining import Chunk, Drain
-from popbsmtp_wrap.spool.stamp import Stamp
+from popbsmtp_wrap.spool.drain import Chunk, Drain
+from popbsmtp_wrap.spool.timestamp import Stamp
 from tests.harness.directories import public_directory
 
 SIZE = 8 << 20

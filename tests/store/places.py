@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from popbsmtp_wrap.config import Database, Settings
 from popbsmtp_wrap.store import setup
 from popbsmtp_wrap.store.engine import Store, open_store
-from popbsmtp_wrap.store.query import lookup_query
+from popbsmtp_wrap.store.lookup_query import lookup_query
 from tests.harness.directories import public_directory
 from tests.harness.mariadb import MariaDB
 from tests.harness.postgres import Postgres

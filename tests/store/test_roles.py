@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.errors import RefusedError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import files, logins, setup
+from popbsmtp_wrap.store import logins, setup, sqlite_files
 from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen
 from popbsmtp_wrap.store.engine import open_store, transaction
 from popbsmtp_wrap.store.renewal import renew
@@ -167,20 +167,21 @@ def replace_table(store):
 def test_sqlite_roles_name_the_owners_and_modes_that_init_gives():
     text = read_sql("sqlite", "roles.sql")
     assert all(line.startswith("--") for line in text.splitlines())
-    owners = f"{files.WRITER_USER}:{files.READER_GROUP}"
-    path = files.path_of(Database())
-    assert re.search(f"{os.path.dirname(path)} +{owners} +mode {files.DIRECTORY_MODE:o}\n", text)
-    assert re.search(f"{path} +{owners} +mode {files.FILE_MODE:04o}\n", text)
+    owners = f"{sqlite_files.WRITER_USER}:{sqlite_files.READER_GROUP}"
+    path = sqlite_files.path_of(Database())
+    mode = f"{sqlite_files.DIRECTORY_MODE:o}"
+    assert re.search(f"{os.path.dirname(path)} +{owners} +mode {mode}\n", text)
+    assert re.search(f"{path} +{owners} +mode {sqlite_files.FILE_MODE:04o}\n", text)
 
 
 def test_sqlite_files_get_these_modes_and_group(sqlite_place):
     path = sqlite_place.path.parent / "new" / "popbsmtp.db"
     database = replace(sqlite_place.database, url=f"sqlite:///{path}")
-    assert len(files.prepare(database)) == 2
-    assert files.prepare(database) == []
-    assert path.parent.stat().st_mode & 0o7777 == files.DIRECTORY_MODE
-    assert path.stat().st_mode & 0o7777 == files.FILE_MODE
-    assert path.group() == path.parent.group() == files.READER_GROUP
+    assert len(sqlite_files.prepare(database)) == 2
+    assert sqlite_files.prepare(database) == []
+    assert path.parent.stat().st_mode & 0o7777 == sqlite_files.DIRECTORY_MODE
+    assert path.stat().st_mode & 0o7777 == sqlite_files.FILE_MODE
+    assert path.group() == path.parent.group() == sqlite_files.READER_GROUP
     store = open_store(database)
     setup.create(store)
     with store.engine.connect() as connection:
@@ -188,8 +189,8 @@ def test_sqlite_files_get_these_modes_and_group(sqlite_place):
         assert connection.exec_driver_sql("SELECT count(*) FROM popbsmtp").scalar() == 1
         for beside in ("-wal", "-shm"):
             found = path.with_name(path.name + beside)
-            assert found.group() == files.READER_GROUP
-            assert found.stat().st_mode & 0o7777 == files.FILE_MODE
+            assert found.group() == sqlite_files.READER_GROUP
+            assert found.stat().st_mode & 0o7777 == sqlite_files.FILE_MODE
 
 
 LIMITS = ("lock_timeout", "statement_timeout", "client_connection_check_interval")

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from popbsmtp_wrap.config import Database, Settings
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import logins, setup
-from popbsmtp_wrap.store.query import lookup_query
+from popbsmtp_wrap.store.lookup_query import lookup_query
 from popbsmtp_wrap.store.schema import create_statements
 from tests.store.places import ADDRESS, GRACE_S, postfix_permits
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popbsmtp_wrap import config, passwords
+from popbsmtp_wrap import config
+from popbsmtp_wrap.config import passwords
 from popbsmtp_wrap.errors import ConfigError
 
 

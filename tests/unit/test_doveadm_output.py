@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popbsmtp_wrap.address import canonical_address
-from popbsmtp_wrap.sources.doveadm.output import open_addresses
+from popbsmtp_wrap.dovecot.doveadm_output import open_addresses
 
 SAMPLE_23 = (
     b'[{"username":"alice","service":"imap","pid":"25768","ip":"198.51.100.7"},'

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.recogniser import Recogniser
+from popbsmtp_wrap.logs.recogniser import Recogniser
 from popbsmtp_wrap.watch.journal import command, parse
 
 LOGIN = (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.forging import advice, raw_program, syslog_daemons
+from popbsmtp_wrap.logs.forgery import advice, raw_program, syslog_daemons
 
 STAMP = b"Jun 14 10:00:00 mx "
 

@@ -5,9 +5,9 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.sources.logs.recogniser import Recogniser
-from popbsmtp_wrap.sources.logs.servers import SERVERS
+from popbsmtp_wrap.logs.event import Event
+from popbsmtp_wrap.logs.recogniser import Recogniser
+from popbsmtp_wrap.logs.servers import SERVERS
 
 TRUE = ("198.51.100.7", "2001:db8::7")
 FORGED = b"203.0.113.6"

@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from popbsmtp_wrap.own_pattern import own_patterns
-from popbsmtp_wrap.sources.logs.recogniser import KINDS, LONGEST_LINE, Recogniser
-from popbsmtp_wrap.sources.logs.servers import SERVERS
+from popbsmtp_wrap.logs.recogniser import KINDS, LONGEST_LINE, Recogniser
+from popbsmtp_wrap.logs.servers import SERVERS
+from popbsmtp_wrap.logs.site_pattern import own_patterns
 
 LINES = [sample.line.encode() for server in SERVERS for sample in server.samples]
 MESSAGES = [line.split(b": ", 1)[-1] for line in LINES]

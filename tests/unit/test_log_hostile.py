@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.sources.logs.recogniser import Recogniser
+from popbsmtp_wrap.logs.event import Event
+from popbsmtp_wrap.logs.recogniser import Recogniser
 
 HEAD = "Jun 14 10:00:00 mx "
 # pop-before-smtp 1.42: the first rip= after Login:, wherever that stands.

@@ -5,8 +5,8 @@ import io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popbsmtp_wrap.sources.logs.growing import LONGEST_LINE, Lines
-from popbsmtp_wrap.sources.logs.lines import read_blocks
+from popbsmtp_wrap.logs.file_lines import read_blocks
+from popbsmtp_wrap.logs.line_buffer import LONGEST_LINE, Lines
 
 # Short and long lines, their ends, and what stands in a hole.
 texts = st.lists(

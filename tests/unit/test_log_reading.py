@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.place import open_log
-from popbsmtp_wrap.sources.logs.reading import OpenLog
+from popbsmtp_wrap.logs.file_position import open_log
+from popbsmtp_wrap.logs.open_log import OpenLog
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.sources.logs.recogniser import Recogniser
-from popbsmtp_wrap.sources.logs.servers import SERVERS
+from popbsmtp_wrap.logs.event import Event
+from popbsmtp_wrap.logs.recogniser import Recogniser
+from popbsmtp_wrap.logs.servers import SERVERS
 
 # Tab-separated: server, version, address and user or "-", source, line.
 REAL = Path(__file__).resolve().parents[3] / "shared" / "loglines.tsv"

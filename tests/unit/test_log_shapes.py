@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.sources.logs.recogniser import Recogniser
+from popbsmtp_wrap.logs.event import Event
+from popbsmtp_wrap.logs.recogniser import Recogniser
 
 LINES = Path(__file__).with_name("log_lines")
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.times import apart_s, moment
+from popbsmtp_wrap.logs.timestamps import apart_s, moment
 
 
 def at(text):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.sources.logs.memory import Memory
-from popbsmtp_wrap.sources.logs.recogniser import Recogniser
+from popbsmtp_wrap.logs.correlation import Memory
+from popbsmtp_wrap.logs.event import Event
+from popbsmtp_wrap.logs.recogniser import Recogniser
 
 BOUND = 20_000
 

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.recogniser import LONGEST_LINE, Recogniser
-from popbsmtp_wrap.sources.logs.servers import SERVERS
+from popbsmtp_wrap.logs.recogniser import LONGEST_LINE, Recogniser
+from popbsmtp_wrap.logs.servers import SERVERS
 
 # A line of 4096 bytes is some 30 normal ones long.
 MOST_TIMES = 50

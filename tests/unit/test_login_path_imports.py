@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from popbsmtp_wrap.chain import beside
 from popbsmtp_wrap.wire import format_request, read_clocks
+from popbsmtp_wrap.wrapper import start_recorder
 from tests.harness.machine import REPOSITORY
 
 PACKAGE = REPOSITORY / "popbsmtp_wrap"
 LOGIN_PATH = [
+    # installer.py writes the launcher, and runs with the toolkit.
+    *sorted({*(PACKAGE / "wrapper").glob("*.py")} - {PACKAGE / "wrapper" / "installer.py"}),
     *sorted((PACKAGE / "chain").glob("*.py")),
     PACKAGE / "wire.py",
     PACKAGE / "address.py",
@@ -26,7 +28,7 @@ C_LEVEL = {
     *("_signal", "_socket", "_struct", "errno", "posix", "select", "sys", "time"),
 }
 WRAPPER = {
-    *("_socket", "time", "popbsmtp_wrap", "popbsmtp_wrap.chain", "popbsmtp_wrap.chain.wrap"),
+    *("_socket", "time", "popbsmtp_wrap", "popbsmtp_wrap.wrapper", "popbsmtp_wrap.wrapper.wrap"),
     *("popbsmtp_wrap.address", "popbsmtp_wrap.wire"),
 }
 # What a recording process needs of our own before it opens the database.
@@ -34,17 +36,18 @@ RECORDING = {
     *(
         "popbsmtp_wrap",
         "popbsmtp_wrap.address",
-        "popbsmtp_wrap.chain",
-        "popbsmtp_wrap.chain.beside",
+        "popbsmtp_wrap.wrapper",
+        "popbsmtp_wrap.wrapper.start_recorder",
     ),
-    *("popbsmtp_wrap.config", "popbsmtp_wrap.config_sections"),
+    *("popbsmtp_wrap.config", "popbsmtp_wrap.config.load", "popbsmtp_wrap.config.sections"),
+    "popbsmtp_wrap.logs",
     *("popbsmtp_wrap.errors", "popbsmtp_wrap.login"),
-    *("popbsmtp_wrap.networks", "popbsmtp_wrap.own_pattern", "popbsmtp_wrap.log_header"),
-    *("popbsmtp_wrap.passwords", "popbsmtp_wrap.recorder", "popbsmtp_wrap.recorder.direct"),
+    *("popbsmtp_wrap.networks", "popbsmtp_wrap.logs.site_pattern", "popbsmtp_wrap.logs.header"),
+    *("popbsmtp_wrap.config.passwords", "popbsmtp_wrap.recorder", "popbsmtp_wrap.recorder.direct"),
     *("popbsmtp_wrap.spool", "popbsmtp_wrap.spool.directory", "popbsmtp_wrap.spool.files"),
-    *("popbsmtp_wrap.spool.record", "popbsmtp_wrap.spool.stamp", "popbsmtp_wrap.spool.writing"),
-    *("popbsmtp_wrap.values", "popbsmtp_wrap.wire", "popbsmtp_wrap.database_url"),
-    *("popbsmtp_wrap.mysql_tls", "popbsmtp_wrap.own_addresses", "popbsmtp_wrap.safe_files"),
+    *("popbsmtp_wrap.spool.record", "popbsmtp_wrap.spool.timestamp", "popbsmtp_wrap.spool.append"),
+    *("popbsmtp_wrap.config.parsers", "popbsmtp_wrap.wire", "popbsmtp_wrap.config.database_url"),
+    *("popbsmtp_wrap.config.mysql_tls", "popbsmtp_wrap.own_addresses", "popbsmtp_wrap.safe_files"),
 }
 # And of Python, by the first part of the name; what these load themselves differs by version.
 RECORDING_PYTHON = frozenset(
@@ -82,7 +85,7 @@ def wrapper_loads(tmp_path, *options):
         "-S",
         "-X",
         "importtime",
-        str(PACKAGE / "chain" / "launch.py"),
+        str(PACKAGE / "wrapper" / "launch.py"),
         *options,
     ]
     environment = {"IP": "198.51.100.7", "USER": "alice"}
@@ -93,8 +96,8 @@ def wrapper_loads(tmp_path, *options):
 
 def taken(number):
     """Return a place, once the recording process of an earlier test has left it."""
-    deadline = time.monotonic() + beside.LONGEST_RECORDING_S + 5
-    while (place := beside.take_place(range(number, number + 1))) is None:
+    deadline = time.monotonic() + start_recorder.LONGEST_RECORDING_S + 5
+    while (place := start_recorder.take_place(range(number, number + 1))) is None:
         assert time.monotonic() < deadline, number
         time.sleep(0.05)
     return place
@@ -122,7 +125,7 @@ def test_wrapper_with_a_recorder_loads_these_modules_and_no_other(tmp_path, reco
 def test_wrapper_without_a_recorder_loads_the_fork_besides(tmp_path):
     found, done = wrapper_loads(tmp_path, "--config", "/no/such/file", "--wait", "20")
     assert "/no/such/file does not exist" in done.stderr
-    extra = sorted(found - WRAPPER - {"popbsmtp_wrap.chain.beside", "select"})
+    extra = sorted(found - WRAPPER - {"popbsmtp_wrap.wrapper.start_recorder", "select"})
     assert not extra, f"each login without a recorder pays for {extra}; see bench/startup.py"
 
 
@@ -136,9 +139,9 @@ def test_recording_process_loads_these_modules_before_it_opens_the_database(tmp_
     flags = ("-I", "-B")
     ours, theirs = socket.socketpair()
     # All places are taken, so that it goes to the spool and ends.
-    held = [taken(number) for number in range(beside.MOST_TRYING)]
+    held = [taken(number) for number in range(start_recorder.MOST_TRYING)]
     with ours, theirs:
-        command = [sys.executable, *flags, "-X", "importtime", "-c", beside._RECORD]
+        command = [sys.executable, *flags, "-X", "importtime", "-c", start_recorder._RECORD]
         ours.sendall(format_request("198.51.100.7", b"alice", b"", moment=read_clocks()))
         arguments = [str(REPOSITORY), str(config), "20", "-1", "spare"]
         found, done = loaded([*command, *arguments], stdin=theirs)
@@ -175,8 +178,8 @@ def imports(path):
 @pytest.mark.parametrize("path", LOGIN_PATH, ids=lambda path: path.name)
 def test_login_path_imports_c_level_modules_alone(path: Path):
     ours = {
-        *("popbsmtp_wrap.address", "popbsmtp_wrap.wire", "popbsmtp_wrap.chain"),
-        *("popbsmtp_wrap.chain.wrap", "popbsmtp_wrap.chain.crowd", "popbsmtp_wrap.chain.beside"),
+        *("popbsmtp_wrap.address", "popbsmtp_wrap.wire", "popbsmtp_wrap.wrapper"),
+        *(f"popbsmtp_wrap.wrapper.{name}" for name in ("wrap", "full_queue", "start_recorder")),
     }
     extra = sorted(imports(path) - C_LEVEL - ours)
     assert not extra, f"{path.name} imports {extra}, which is no C-level module"

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from popbsmtp_wrap.errors import BadValueError
-from popbsmtp_wrap.own_pattern import own_patterns
-from popbsmtp_wrap.sources.logs.recogniser import LONGEST_LINE, Recogniser
+from popbsmtp_wrap.logs.recogniser import LONGEST_LINE, Recogniser
+from popbsmtp_wrap.logs.site_pattern import own_patterns
 
 GOOD = {
     "name": "acme",

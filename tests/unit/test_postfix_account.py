@@ -4,8 +4,8 @@ import pytest
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.errors import ConfigError
-from popbsmtp_wrap.lookup.account import Place, postfix_account
-from popbsmtp_wrap.lookup.postfix import map_files
+from popbsmtp_wrap.postfix.account import Place, postfix_account
+from popbsmtp_wrap.postfix.maps import map_files
 
 
 def settings_for(url, **postfix_section):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from popbsmtp_wrap import config
-from popbsmtp_wrap.lookup import postfix
+from popbsmtp_wrap.postfix import maps
 
 FOLDER = Path(__file__).parents[2] / "examples" / "postfix"
 KINDS = ["pgsql", "mysql", "sqlite"]
@@ -34,8 +34,8 @@ def generated():
         password.flush()
         for kind, (folder, version) in itertools.product(KINDS, VERSIONS.items()):
             settings = settings_of(kind, password.name)
-            texts[f"{folder}{kind}-main.cf"] = postfix.main_cf(settings, "/etc/postfix", version)
-            for file in postfix.map_files(settings, "/etc/postfix", version):
+            texts[f"{folder}{kind}-main.cf"] = maps.main_cf(settings, "/etc/postfix", version)
+            for file in maps.map_files(settings, "/etc/postfix", version):
                 # What has not changed since is not repeated.
                 if texts.get(file.name) != file.text:
                     texts[f"{folder}{file.name}"] = file.text

@@ -9,7 +9,7 @@ from psycopg2.extensions import parse_dsn
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.errors import ConfigError
-from popbsmtp_wrap.lookup import postfix
+from popbsmtp_wrap.postfix import maps
 
 VERSIONS = [(2, 9), (2, 10), (2, 11), (3, 0), (3, 3), (3, 7), (3, 11)]
 URLS = {
@@ -53,7 +53,7 @@ def as_postfix_reads(text):
 
 
 def map_of(settings, version=(3, 7), directory="/etc/postfix"):
-    return as_postfix_reads(postfix.map_files(settings, directory, version)[0].text)
+    return as_postfix_reads(maps.map_files(settings, directory, version)[0].text)
 
 
 def pgsql_account(parameters):
@@ -196,7 +196,7 @@ def test_no_password_is_in_hosts_which_postfix_logs(tmp_path):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_mysql_has_its_time_out_in_an_option_file_since_2_11(version):
-    files = postfix.map_files(settings_with("mysql"), "/etc/postfix", version)
+    files = maps.map_files(settings_with("mysql"), "/etc/postfix", version)
     names = [file.name for file in files]
     parameters = as_postfix_reads(files[0].text)
     if version < (2, 11):
@@ -229,7 +229,7 @@ def test_tls_of_the_url_reaches_the_maps():
 @pytest.mark.parametrize("kind", URLS)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_main_cf_says_what_this_version_understands(kind, version):
-    text = postfix.main_cf(settings_with(kind), "/etc/postfix", version)
+    text = maps.main_cf(settings_with(kind), "/etc/postfix", version)
     proxied = f"proxy:{kind}:/etc/postfix/popbsmtp-{kind}.cf"
     lines = [line.strip() for line in text.splitlines() if not line.startswith("#")]
     names = [line for line in lines if line.endswith(" =")]
@@ -262,14 +262,14 @@ def test_main_cf_says_what_this_version_understands(kind, version):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_only_versions_with_pipemap_and_without_inline_regexp_get_a_regexp_file(version):
-    files = {f.name: f for f in postfix.map_files(settings_with("sqlite"), "/etc/postfix", version)}
+    files = {f.name: f for f in maps.map_files(settings_with("sqlite"), "/etc/postfix", version)}
     assert ("popbsmtp-address.regexp" in files) == ((3, 0) <= version < (3, 7))
 
 
 @pytest.mark.parametrize("directory", ["/etc/post fix", "/etc/{x}", "/etc/a,b", "/etc/$x", "/a:b"])
 def test_a_directory_that_postfix_would_split_is_refused(directory):
     with pytest.raises(ConfigError, match="Postfix splits names at such characters"):
-        postfix.main_cf(settings_with("sqlite"), directory)
+        maps.main_cf(settings_with("sqlite"), directory)
 
 
 @pytest.mark.parametrize(
@@ -277,10 +277,10 @@ def test_a_directory_that_postfix_would_split_is_refused(directory):
     [("3.7", (3, 7)), ("3.7.11\n", (3, 7)), ("2.10", (2, 10)), ("3.12-20260821", (3, 12))],
 )
 def test_a_version_is_read(text, version):
-    assert postfix.parse_version(text) == version
+    assert maps.parse_version(text) == version
 
 
 @pytest.mark.parametrize("text", ["", "3", "three", "3.", ".7", "100.1"])
 def test_what_is_no_version_is_refused(text):
     with pytest.raises(ValueError, match="is not a Postfix version such as"):
-        postfix.parse_version(text)
+        maps.parse_version(text)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popbsmtp_wrap.sources.postlogin import LONGEST_REQUEST, Request, is_complete, parse
+from popbsmtp_wrap.protocols.script_login import LONGEST_REQUEST, Request, is_complete, parse
 
 VERSION = b"VERSION\tscript-login\t1\t0\n"
 # What Dovecot 2.3.19 sent for a user with two userdb fields.

@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 
 from popbsmtp_wrap.daemon.event_log import EventLog
-from popbsmtp_wrap.recorder import connections
-from popbsmtp_wrap.recorder.connections import Connections
-from popbsmtp_wrap.recorder.counts import Counts
+from popbsmtp_wrap.daemon.metrics import Counts
+from popbsmtp_wrap.server import connections
+from popbsmtp_wrap.server.connections import Connections
 
 LONGEST = 4096
 # The kernel makes 4608 of it (SOCK_MIN_SNDBUF, include/net/sock.h).

@@ -1,6 +1,6 @@
 """What the recorder says of itself."""
 
-from popbsmtp_wrap.recorder.counts import Counts
+from popbsmtp_wrap.daemon.metrics import Counts
 
 
 def test_the_rate_is_that_of_the_last_minute():

@@ -12,10 +12,10 @@ import pytest
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon.event_log import EventLog
+from popbsmtp_wrap.daemon.metrics import Counts
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
-from popbsmtp_wrap.recorder.counts import Counts
 from popbsmtp_wrap.recorder.locked_rows import LockedRows
 from popbsmtp_wrap.recorder.spool_drain import SpoolDrain
 from popbsmtp_wrap.store.batch import LARGEST_BATCH, NotWritten, Outcome

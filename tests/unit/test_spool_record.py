@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.spool.record import LONGEST_RECORD, format_record, parse_record
-from popbsmtp_wrap.spool.stamp import Stamp, age_s
+from popbsmtp_wrap.spool.timestamp import Stamp, age_s
 
 BOOT = "7c1f1a5e-5d7c-4a44-8d5a-0e5e3f0f4b11"
 OTHER_BOOT = "00000000-0000-4000-8000-000000000000"

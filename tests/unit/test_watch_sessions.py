@@ -1,7 +1,7 @@
 """Sessions that stay open, counted from logs."""
 
-from popbsmtp_wrap.watch.sessions import Sessions
-from popbsmtp_wrap.watch.sighting import Sighting
+from popbsmtp_wrap.watch.observed_login import Sighting
+from popbsmtp_wrap.watch.open_sessions import Sessions
 
 EVERY_S = 600.0
 MAX_S = 43200.0

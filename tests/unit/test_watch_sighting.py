@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from popbsmtp_wrap.sources.logs.event import Event
-from popbsmtp_wrap.watch.sighting import Clocks, DoubtError, age_s
+from popbsmtp_wrap.logs.event import Event
+from popbsmtp_wrap.watch.observed_login import Clocks, DoubtError, age_s
 
 GRACE_S = 1800.0
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from popbsmtp_wrap.chain.wrap import parse
+from popbsmtp_wrap.wrapper.wrap import parse
 
 
 @pytest.mark.parametrize(

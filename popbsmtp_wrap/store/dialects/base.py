@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.database_url import Place
+from popbsmtp_wrap.config.database_url import Place
 from popbsmtp_wrap.errors import PopbsmtpError, RowRefusedError, SchemaError
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
 
@@ -182,7 +182,7 @@ class Dialect:
         return None
 
     def has_bounded_waits(self, database: Database) -> bool:
-        """Tell whether nothing but the time-outs of store/waiting.py decides how long it takes."""
+        """Tell whether nothing but the time-outs of store/timeouts.py decides how long it takes."""
         return True
 
     def commit_at_once(self, driver: Any) -> bool:

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.config import Database
+from popbsmtp_wrap.config.mysql_tls import OPTIONS, tls_of
 from popbsmtp_wrap.errors import (
     LockedError,
     MisfitError,
@@ -22,7 +23,6 @@ from popbsmtp_wrap.errors import (
     StoreUnavailableError,
 )
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
-from popbsmtp_wrap.mysql_tls import OPTIONS, tls_of
 from popbsmtp_wrap.store.dialects.base import (
     ADDRESS_LENGTH,
     AHEAD_S,

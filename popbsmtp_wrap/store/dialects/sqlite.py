@@ -29,7 +29,7 @@ from popbsmtp_wrap.store.dialects.base import (
     null_refused,
 )
 from popbsmtp_wrap.store.dialects.sqlite_file import FileConnection
-from popbsmtp_wrap.store.files import path_of
+from popbsmtp_wrap.store.sqlite_files import path_of
 
 
 class SQLite(Dialect):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from popbsmtp_wrap import safe_files
 from popbsmtp_wrap.errors import FileReplacedError, RefusedError
-from popbsmtp_wrap.store.files import identity
+from popbsmtp_wrap.store.sqlite_files import identity
 
 _DESCRIPTORS: Final = "/proc/self/fd"
 

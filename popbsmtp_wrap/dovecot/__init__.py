@@ -1,0 +1,1 @@
+"""Dovecot: the configuration that it reads, and what doveconf and doveadm say."""

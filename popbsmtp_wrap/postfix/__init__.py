@@ -1,0 +1,1 @@
+"""Postfix: the map files and main.cf lines that it reads."""

@@ -1,0 +1,1 @@
+"""Listening sockets, their connections, and a handler for each protocol."""

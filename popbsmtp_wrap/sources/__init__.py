@@ -1,1 +1,0 @@
-"""Where logins come from."""

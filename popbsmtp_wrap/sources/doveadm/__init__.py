@@ -1,1 +1,0 @@
-"""The sessions that are open in Dovecot, as doveadm tells them."""

@@ -1,0 +1,1 @@
+"""What Dovecot execs at each login: popbsmtp-wrap."""
