@@ -18,7 +18,7 @@ from popbsmtp_wrap.config import DEFAULT_PATH
 from popbsmtp_wrap.logs.event import Event, Kind
 from popbsmtp_wrap.logs.file_lines import read_blocks
 from popbsmtp_wrap.logs.recogniser import KINDS, Recogniser
-from popbsmtp_wrap.logs.site_pattern import OwnPattern
+from popbsmtp_wrap.logs.site_pattern import SitePattern
 from popbsmtp_wrap.logs.timestamps import moment
 
 _STDIN: Final = "-"
@@ -68,7 +68,7 @@ def match(
         sys.exit(1)
 
 
-def _own_patterns(invocation: Invocation) -> tuple[OwnPattern, ...]:
+def _own_patterns(invocation: Invocation) -> tuple[SitePattern, ...]:
     """Return the site's patterns; none where nothing has been configured yet."""
     if invocation.config_path == DEFAULT_PATH and not os.path.exists(DEFAULT_PATH):
         return ()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from popbsmtp_wrap.logs.event import Event, Kind
-    from popbsmtp_wrap.watch.log_target import Log
+    from popbsmtp_wrap.watch.log_target import WatchLog
 
 
 class _Grace(click.ParamType):
@@ -125,9 +125,9 @@ def _run(
     verbose: bool,
 ) -> None:
     from popbsmtp_wrap.daemon.daemonize import Background, PidFile
-    from popbsmtp_wrap.logs.checkpoint import State
-    from popbsmtp_wrap.watch.log_target import Log
-    from popbsmtp_wrap.watch.service import Service
+    from popbsmtp_wrap.logs.checkpoint import Checkpoint
+    from popbsmtp_wrap.watch.log_target import WatchLog
+    from popbsmtp_wrap.watch.service import WatchService
 
     background = Background()
     # Whatever can be wrong is found while somebody looks at the terminal.
@@ -136,11 +136,11 @@ def _run(
         pid_file = PidFile(pid_path) if pid_path else None
         if pid_file:
             stack.callback(pid_file.close)
-        state = State(settings.watch.state) if record else None
+        state = Checkpoint(settings.watch.state) if record else None
         if state:
             stack.callback(state.close)
-        log = Log(target, verbose=verbose)
-        service = Service(load, log, state)
+        log = WatchLog(target, verbose=verbose)
+        service = WatchService(load, log, state)
         if pid_file:
             background.enter()
             pid_file.write()
@@ -151,7 +151,7 @@ def _run(
 def _replay(settings: Settings, *, write: bool, show: bool) -> None:
     from popbsmtp_wrap.networks import ignored_networks
     from popbsmtp_wrap.watch.line_handler import new_recogniser
-    from popbsmtp_wrap.watch.log_target import Log
+    from popbsmtp_wrap.watch.log_target import WatchLog
     from popbsmtp_wrap.watch.replay import Replay, replay
 
     kinds: tuple[Kind, ...] = ("login",)
@@ -174,7 +174,7 @@ def _replay(settings: Settings, *, write: bool, show: bool) -> None:
             raise ServiceUnavailableError(f"{path}: {error.strerror}") from None
     found = replayed.open(time.monotonic())
     if write:
-        asyncio.run(_deliver(settings, Log("stderr", verbose=False), found))
+        asyncio.run(_deliver(settings, WatchLog("stderr", verbose=False), found))
     click.echo(
         f"{replayed.lines} lines, {replayed.logins} logins, {replayed.ignored} ignored,"
         f" {replayed.without_time} without a time"
@@ -183,10 +183,10 @@ def _replay(settings: Settings, *, write: bool, show: bool) -> None:
     click.echo(f"{len(found)} addresses may relay{at}{'' if write else '; none was recorded'}")
 
 
-async def _deliver(settings: Settings, log: "Log", found: list[Any]) -> None:
-    from popbsmtp_wrap.watch.submission import Delivery
+async def _deliver(settings: Settings, log: "WatchLog", found: list[Any]) -> None:
+    from popbsmtp_wrap.watch.submission import Submission
 
-    await Delivery(settings, log).deliver(found)
+    await Submission(settings, log).deliver(found)
 
 
 def _ignore(count: int) -> None:

@@ -28,7 +28,7 @@ _WHERE: Final = ("host", "port", "unix_socket")
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """Where a database listens: a host, perhaps with a port, or the path of a unix socket."""
 
     host: str = ""
@@ -50,7 +50,7 @@ class DatabaseURL:
     """
 
     driver: str
-    places: tuple[Place, ...]
+    places: tuple[Endpoint, ...]
     port: int | None
     user: str
     password: str = field(repr=False)
@@ -79,19 +79,21 @@ def read_url(text: str) -> DatabaseURL:
     )
 
 
-def _places(authority: str, query: dict[str, list[str]]) -> tuple[tuple[Place, ...], int | None]:
+def _places(authority: str, query: dict[str, list[str]]) -> tuple[tuple[Endpoint, ...], int | None]:
     """Return the places, each with its own port where it has one, and the port of the others.
 
     A query's hosts count instead of the authority's, as they do for the drivers; the port of a
     single host there is theirs.
     """
-    listed = [read_place(unquote(part)) for part in authority.split(",") if part and part[0] != ":"]
+    listed = [
+        read_endpoint(unquote(part)) for part in authority.split(",") if part and part[0] != ":"
+    ]
     alone = re.fullmatch(r":([0-9]{1,5})", authority, re.ASCII)
     port = int(alone[1]) if alone else None
     if authority.startswith(":") and not alone:
         raise ValueError("a port of 1 to 65535 behind the host")
     named = [
-        read_place(host)
+        read_endpoint(host)
         for value in query.get("unix_socket") or query.get("host") or []
         for host in value.split(",")
         if host
@@ -108,22 +110,22 @@ def _places(authority: str, query: dict[str, list[str]]) -> tuple[tuple[Place, .
             port = numbers[0]
         else:
             listed = [
-                Place(place.host, number, place.socket)
+                Endpoint(place.host, number, place.socket)
                 for place, number in zip(listed, numbers, strict=True)
             ]
     return tuple(listed), port
 
 
-def read_place(text: str) -> Place:
+def read_endpoint(text: str) -> Endpoint:
     """Return where *text* points to. Raise ValueError when it is no host, port or socket."""
     if match := _SOCKET.fullmatch(text):
-        return Place(socket=match[1])
+        return Endpoint(socket=match[1])
     if match := _HOST.fullmatch(text):
         host = str(IPv6Address(match[1])) if match[1] else match[2]
-        return Place(host, _port(match[3]) if match[3] else None)
+        return Endpoint(host, _port(match[3]) if match[3] else None)
     try:
         # A zone after % could hold anything.
-        return Place(str(IPv6Address(text.replace("%", "zone"))))
+        return Endpoint(str(IPv6Address(text.replace("%", "zone"))))
     except ValueError:
         raise ValueError(
             'hosts such as "db.example.org", "192.0.2.1:5432", "[2001:db8::1]:5432" or "/path"'

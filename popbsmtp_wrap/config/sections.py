@@ -6,7 +6,7 @@ from typing import Any, Final
 from popbsmtp_wrap.config import parsers
 from popbsmtp_wrap.config.parsers import Network, Parse, dialect_of
 from popbsmtp_wrap.errors import BadValueError
-from popbsmtp_wrap.logs.site_pattern import OwnPattern, own_patterns
+from popbsmtp_wrap.logs.site_pattern import SitePattern, site_patterns
 
 
 def setting(default: Any, parse: Parse, *, secret: bool = False) -> Any:
@@ -160,7 +160,7 @@ class Watch:
     max_session: float = setting(
         12 * 3600.0, parsers.between(0, 7 * 86400, 'a duration from 0 to "168h"')
     )
-    pattern: tuple[OwnPattern, ...] = setting((), own_patterns)
+    pattern: tuple[SitePattern, ...] = setting((), site_patterns)
     # What to do with logins of a file that outsiders may write lines into (logs/forgery.py).
     forgeable: str = setting("refuse", parsers.one_of("refuse", "record"))
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from popbsmtp_wrap import safe_files
 from popbsmtp_wrap.errors import RefusedError, ServiceUnavailableError
-from popbsmtp_wrap.logs.file_position import Place
+from popbsmtp_wrap.logs.file_position import FilePosition
 
 _VERSION: Final = 1
 _POSITION: Final = "position.json"
@@ -31,12 +31,12 @@ class Positions:
     *saved* is when that was so, Unix seconds.
     """
 
-    files: dict[str, list[Place]] = field(default_factory=dict)
+    files: dict[str, list[FilePosition]] = field(default_factory=dict)
     journal: str | None = None
     saved: float = field(default=0.0, compare=False)
 
 
-class State:
+class Checkpoint:
     """The state directory of one watcher."""
 
     def __init__(self, directory: str) -> None:
@@ -96,7 +96,9 @@ def _parse(content: Any, saved: float) -> Positions:
         return Positions()
     files = {}
     for path, values in content["files"].items() if isinstance(content.get("files"), dict) else ():
-        places = [Place.parse(value) for value in values] if isinstance(values, list) else [None]
+        places = (
+            [FilePosition.parse(value) for value in values] if isinstance(values, list) else [None]
+        )
         if places and None not in places:
             files[path] = [place for place in places if place is not None]
     cursor = content.get("journal")

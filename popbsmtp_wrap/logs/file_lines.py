@@ -8,14 +8,14 @@ from popbsmtp_wrap.logs.recogniser import LONGEST_LINE
 _BLOCK: Final = 1 << 20  # from 256 KiB on it makes no difference (bench/logs.py)
 
 
-class Source(Protocol):
+class Readable(Protocol):
     """What bytes come from: a raw file."""
 
     def read(self, size: int, /) -> bytes | None:
         """Return up to *size* bytes, b"" at the end."""
 
 
-def read_blocks(source: Source) -> Iterator[bytes]:
+def read_blocks(source: Readable) -> Iterator[bytes]:
     """Yield the whole lines of *source*, many at once; the last one may lack its end.
 
     Of a line that is longer than LONGEST_LINE only so much is kept that it is still too long.

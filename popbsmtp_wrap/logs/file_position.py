@@ -12,7 +12,7 @@ _OPEN: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 @dataclass(frozen=True)
-class Place:
+class FilePosition:
     """How far a file was read: all before *offset* is done with.
 
     The file is known by its first *head_length* bytes, of which *head* is the SHA-256: after
@@ -26,7 +26,7 @@ class Place:
     head: str
 
     @classmethod
-    def parse(cls, value: Any) -> "Place | None":
+    def parse(cls, value: Any) -> "FilePosition | None":
         """Return the Place of what vars() has given to JSON, None for what is none."""
         if not isinstance(value, dict) or set(value) != set(cls.__dataclass_fields__):
             return None

@@ -7,7 +7,7 @@ from typing import Final
 LONGEST_LINE: Final = 4096
 
 
-class Lines:
+class LineBuffer:
     """Cuts lines; of a line without its end at most LONGEST_LINE bytes are kept.
 
     A line is evidence only as a whole: what is over-long is dropped to its end, and what has no

@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from popbsmtp_wrap.logs.file_position import HEAD, Place, digest
-from popbsmtp_wrap.logs.line_buffer import Lines
+from popbsmtp_wrap.logs.file_position import HEAD, FilePosition, digest
+from popbsmtp_wrap.logs.line_buffer import LineBuffer
 
 # A few thousand lines: what is handed on, and done with, at once.
 PIECE: Final = 1 << 18
@@ -46,7 +46,7 @@ class OpenLog:
         self.descriptor = descriptor
         self.head = os.pread(descriptor, min(offset, HEAD), 0)
         self._next = offset
-        self._lines = Lines(offset)
+        self._lines = LineBuffer(offset)
         self._live_since = live_since
         self._looked = (-1, -1)
         self._opened = time.monotonic()
@@ -54,10 +54,10 @@ class OpenLog:
         self._before = status.st_size
 
     @property
-    def place(self) -> Place:
+    def place(self) -> FilePosition:
         """How far it is done with."""
         head = self.head[: self.done]
-        return Place(*self.identity, self.done, len(head), digest(head))
+        return FilePosition(*self.identity, self.done, len(head), digest(head))
 
     def close(self) -> None:
         """Close the file."""

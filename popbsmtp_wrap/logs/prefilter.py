@@ -28,7 +28,7 @@ _NAMED_GROUP: Final = re.compile(rb"\(\?P<[a-z]+>")
 _NOTHING: Final = rb"(?!)"
 
 
-def gate(
+def prefilter(
     servers: Collection[Server], own_words: Collection[bytes], kinds: Collection[Kind]
 ) -> re.Pattern[bytes]:
     """Return what finds lines behind a line end; its first group is the line without its own.

@@ -14,9 +14,9 @@ from popbsmtp_wrap.logs.correlation import Memory
 from popbsmtp_wrap.logs.event import Event, Kind
 from popbsmtp_wrap.logs.header import Header, read_header, read_stamp
 from popbsmtp_wrap.logs.pattern import Pattern, Server
-from popbsmtp_wrap.logs.prefilter import gate
+from popbsmtp_wrap.logs.prefilter import prefilter
 from popbsmtp_wrap.logs.servers import SERVERS
-from popbsmtp_wrap.logs.site_pattern import OwnPattern
+from popbsmtp_wrap.logs.site_pattern import SitePattern
 from popbsmtp_wrap.logs.timestamps import apart_s
 
 # No server writes more of a login; syslog cuts at 1024 (RFC 3164) to 8192 bytes (rsyslog).
@@ -57,7 +57,7 @@ class Recogniser:
     def __init__(
         self,
         servers: Collection[str] = (),
-        own: Sequence[OwnPattern] = (),
+        own: Sequence[SitePattern] = (),
         kinds: Collection[Kind] = KINDS,
     ) -> None:
         """Take all servers when *servers* is empty; events() yields *kinds*.
@@ -87,7 +87,7 @@ class Recogniser:
     @cached_property
     def _gate(self) -> re.Pattern[bytes]:
         words = [word for pattern in self._own for word in pattern.words]
-        return gate(self._chosen, words, self._kinds)
+        return prefilter(self._chosen, words, self._kinds)
 
     def events(self, block: bytes) -> Iterator[tuple[int, Event]]:
         """Yield what the lines of *block* say that counts, each with its place among them, from 0.

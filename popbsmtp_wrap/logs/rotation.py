@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from popbsmtp_wrap.logs.file_position import Place, open_log
+from popbsmtp_wrap.logs.file_position import FilePosition, open_log
 
 _COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z")
 
@@ -33,7 +33,7 @@ def rotated(path: str) -> Iterator[tuple[int, os.stat_result]]:
         yield descriptor, os.fstat(descriptor)
 
 
-def find(path: str, place: Place) -> int | None:
+def find(path: str, place: FilePosition) -> int | None:
     """Return a descriptor of the rotated file that *place* is in, None if it is nowhere."""
     found = None
     for descriptor, status in rotated(path):

@@ -31,7 +31,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class OwnPattern:
+class SitePattern:
     """Regular expressions with the groups address, and user and service where they have them.
 
     They are matched at the program's name, behind time and host.
@@ -69,11 +69,11 @@ class OwnPattern:
         return tuple(_longest_text(regex) for regex in (self.login, self.logout) if regex)
 
 
-def own_patterns(value: Any) -> tuple[OwnPattern, ...]:
+def site_patterns(value: Any) -> tuple[SitePattern, ...]:
     """Return the patterns that the tables [[watch.pattern]] define. Raise BadValueError."""
     if not isinstance(value, list):
         raise BadValueError("tables [[watch.pattern]] with name, login and sample")
-    patterns = tuple(_own_pattern(table) for table in value)
+    patterns = tuple(_site_pattern(table) for table in value)
     names = [pattern.name for pattern in patterns]
     for name in names:
         if names.count(name) > 1:
@@ -81,7 +81,7 @@ def own_patterns(value: Any) -> tuple[OwnPattern, ...]:
     return patterns
 
 
-def _own_pattern(table: Any) -> OwnPattern:
+def _site_pattern(table: Any) -> SitePattern:
     if not isinstance(table, dict) or not _KEYS - {"logout"} <= set(table) <= _KEYS:
         raise BadValueError(
             "tables [[watch.pattern]] with name, login and sample, and logout at will", table
@@ -93,7 +93,7 @@ def _own_pattern(table: Any) -> OwnPattern:
     if not re.fullmatch(r"[a-z0-9-]{1,20}", name):
         raise BadValueError("a name of small letters, digits and -", name)
     logout = _regex(name, table["logout"]) if "logout" in table else None
-    pattern = OwnPattern(name, _regex(name, table["login"]), logout, table["sample"])
+    pattern = SitePattern(name, _regex(name, table["login"]), logout, table["sample"])
     line = pattern.sample.encode()
     found = pattern.read(line) if len(line) <= _LONGEST_LINE else None
     if not found or found.kind != "login":

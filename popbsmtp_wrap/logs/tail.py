@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from popbsmtp_wrap.logs.file_position import HEAD, Place, open_log
+from popbsmtp_wrap.logs.file_position import HEAD, FilePosition, open_log
 from popbsmtp_wrap.logs.open_log import OpenLog, Piece, TruncatedError
 from popbsmtp_wrap.logs.rotation import find, rotated
 
@@ -25,14 +25,14 @@ _TICK_NS: Final = 1_000_000_000
 BACKLOG: Final = 64 << 20
 
 
-class Followed:
+class Tail:
     """The log *path*; look() gives what is new in it and in what it was before.
 
     After a look each line was given once, whatever happened to the file, unless the lines went away
     before they were looked for. Not safe to share between threads.
     """
 
-    def __init__(self, path: str, places: Sequence[Place] | None, since: float) -> None:
+    def __init__(self, path: str, places: Sequence[FilePosition] | None, since: float) -> None:
         """Go on at *places*; None begins at the end, with BACKLOG bytes before it.
 
         Of rotated files that *places* does not name, those are read that were changed after
@@ -52,7 +52,7 @@ class Followed:
         self._resume(places, since)
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[FilePosition]:
         """How far each file is done with, the oldest first."""
         logs = [*self._old, self._current] if self._current else [*self._old]
         return [log.place for log in logs]
@@ -82,7 +82,7 @@ class Followed:
                 self._old.popleft().close()
         self._looked_ns = looked_ns
 
-    def _resume(self, places: Sequence[Place] | None, since: float) -> None:
+    def _resume(self, places: Sequence[FilePosition] | None, since: float) -> None:
         current = self._open()
         for place in places or ():
             if self._current is None and current is not None and place.is_in(current):

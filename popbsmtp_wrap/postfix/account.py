@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.config.database_url import Place, read_place, read_url
+from popbsmtp_wrap.config.database_url import Endpoint, read_endpoint, read_url
 from popbsmtp_wrap.config.passwords import masked, read_password
 from popbsmtp_wrap.errors import ConfigError
 
@@ -19,7 +19,7 @@ _ELSEWHERE: Final = ("service", "servicefile", "read_default_file", "read_defaul
 class Account:
     """How Postfix reaches the database. Without *places*: where the client library looks."""
 
-    places: tuple[Place, ...]
+    places: tuple[Endpoint, ...]
     port: int | None
     user: str
     password: str
@@ -55,9 +55,9 @@ def postfix_account(settings: Settings) -> Account:
     return Account(places, port, user, password, url.database, url.options)
 
 
-def place_of(text: str, key: str) -> Place:
+def place_of(text: str, key: str) -> Endpoint:
     """Return where *text* points to. Raise ConfigError, naming *key*, when it is no host."""
     try:
-        return read_place(text)
+        return read_endpoint(text)
     except ValueError:
         raise ConfigError(f"{key}: found {masked(text)!r}, expected {_FORMS}") from None

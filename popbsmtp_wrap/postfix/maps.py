@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.config.database_url import Place
+from popbsmtp_wrap.config.database_url import Endpoint
 from popbsmtp_wrap.config.mysql_tls import tls_of
 from popbsmtp_wrap.errors import ConfigError
 from popbsmtp_wrap.postfix.account import Account, postfix_account
@@ -173,7 +173,7 @@ _PGSQL_OPTIONS: Final = (
 )
 
 
-def _pgsql_host(place: Place, port: int) -> str:
+def _pgsql_host(place: Endpoint, port: int) -> str:
     # Postfix cuts the port off at the last colon, so an IPv6 address needs no brackets.
     return f"unix:{place.socket}" if place.socket else f"inet:{place.host}:{place.port or port}"
 
@@ -236,7 +236,7 @@ _MYSQL_TLS: Final = {
 }
 
 
-def _mysql_host(place: Place, port: int) -> str:
+def _mysql_host(place: Endpoint, port: int) -> str:
     if place.socket:
         return f"unix:{place.socket}"
     # The client library takes "localhost" for its default socket, whatever the port.

@@ -16,7 +16,7 @@ from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.server.handlers import Answer
 from popbsmtp_wrap.spool.append import Appender, put_all
 from popbsmtp_wrap.spool.directory import Depth, Spool, depth, hold, lock
-from popbsmtp_wrap.spool.drain import Chunk, Drain
+from popbsmtp_wrap.spool.reader import Chunk, SpoolReader
 from popbsmtp_wrap.spool.remove import remove
 from popbsmtp_wrap.spool.timestamp import Stamp
 from popbsmtp_wrap.store.batch import LARGEST_BATCH
@@ -34,7 +34,7 @@ class _Open(NamedTuple):
 
     spool: Spool
     appender: Appender
-    drain: Drain
+    drain: SpoolReader
 
 
 class AsyncSpool:
@@ -250,7 +250,7 @@ class AsyncSpool:
         if self._held < 0:
             self._held = hold(self._path)
         spool = lock(self._path, settings.recorder.spool_size)
-        return _Open(spool, Appender(spool), Drain(spool, settings.grace, LARGEST_BATCH))
+        return _Open(spool, Appender(spool), SpoolReader(spool, settings.grace, LARGEST_BATCH))
 
     def _leave(self) -> None:
         if self._open is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.spool.drain import Chunk
+from popbsmtp_wrap.spool.reader import Chunk
 from popbsmtp_wrap.spool.timestamp import Stamp
 from popbsmtp_wrap.store.batch import Outcome, Seen
 

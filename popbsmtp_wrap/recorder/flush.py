@@ -10,7 +10,7 @@ from popbsmtp_wrap.errors import SpoolBusyError
 from popbsmtp_wrap.recorder.chunk_attempts import ChunkAttempts
 from popbsmtp_wrap.spool.append import put_all
 from popbsmtp_wrap.spool.directory import Spool, lock
-from popbsmtp_wrap.spool.drain import Chunk, Drain
+from popbsmtp_wrap.spool.reader import Chunk, SpoolReader
 from popbsmtp_wrap.store.batch import LARGEST_BATCH, BatchWriter
 from popbsmtp_wrap.store.engine import Store
 
@@ -59,7 +59,7 @@ def flush(store: Store, settings: Settings) -> Flushed:
 
 def _drain(spool: Spool, writer: BatchWriter, settings: Settings, done: Flushed) -> None:
     """Write chunk by chunk; return when nothing is left, or when another process has the lock."""
-    drain = Drain(spool, settings.grace, LARGEST_BATCH)
+    drain = SpoolReader(spool, settings.grace, LARGEST_BATCH)
     # What _write() puts back into the spool comes after the last chunk, in the next run.
     while (chunk := drain.chunk()) is not None:
         if chunk.logins:

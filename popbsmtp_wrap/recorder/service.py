@@ -30,7 +30,7 @@ from popbsmtp_wrap.recorder.async_database import AsyncDatabase
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
 from popbsmtp_wrap.recorder.commit_queue import CommitQueue
 from popbsmtp_wrap.recorder.renewals import WATCH, Renewals
-from popbsmtp_wrap.recorder.session_renewal import OpenSessions
+from popbsmtp_wrap.recorder.session_renewal import SessionRenewal
 from popbsmtp_wrap.recorder.shared_addresses import SharedAddresses
 from popbsmtp_wrap.server.connections import Connections
 from popbsmtp_wrap.server.handlers import Answer, PostLoginDoor, WrapperDoor
@@ -108,7 +108,7 @@ class Service:
             self._current, self._database, self._spool, supervisor, self._log, self._counts
         )
         self._connections.after_some = queue.write_at_once
-        self._sessions = OpenSessions(self._settings, self._renewals, self._log)
+        self._sessions = SessionRenewal(self._settings, self._renewals, self._log)
         self._listen()
         supervisor.start("commits", queue.commit_waiting)
         supervisor.start("spool", self._spool.append_queued)

@@ -19,7 +19,7 @@ from popbsmtp_wrap.recorder.renewals import DOVEADM, Renewals
 _AGAIN_S: Final = 30.0
 
 
-class OpenSessions:
+class SessionRenewal:
     """Has the rows of Dovecot's open sessions renewed every sessions.renew."""
 
     def __init__(self, settings: Settings, renewals: Renewals, log: EventLog) -> None:

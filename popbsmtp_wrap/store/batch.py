@@ -16,7 +16,7 @@ from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.diagnosis import CANARY
 from popbsmtp_wrap.store.engine import Store, explained, retrying
 from popbsmtp_wrap.store.logins import newest, row, upsert, upsert_rows
-from popbsmtp_wrap.store.session import Session
+from popbsmtp_wrap.store.persistent_connection import PersistentConnection
 from popbsmtp_wrap.store.sifting import NotWritten, Outcome, Seen, Sifting
 
 __all__ = ["LARGEST_BATCH", "BatchWriter", "NotWritten", "Outcome", "Seen", "largest_size"]
@@ -50,7 +50,7 @@ class BatchWriter:
     def __init__(self, store: Store) -> None:
         """A *store* with autocommit is the fastest, see open_store()."""
         self.store = store
-        self._session = Session(store)
+        self._session = PersistentConnection(store)
         self._statements: dict[int, _Statement] = {}
         self._nothing = _nothing(store)
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.config.database_url import Place, read_url
+from popbsmtp_wrap.config.database_url import Endpoint, read_url
 from popbsmtp_wrap.config.passwords import masked, read_password
 from popbsmtp_wrap.errors import (
     ConfigError,
@@ -91,7 +91,7 @@ def open_store(
     except (ArgumentError, NoSuchModuleError, ImportError, TypeError, ValueError) as error:
         raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
     dialect.prepare(engine)
-    places = places_of(database)
+    places = endpoints_of(database)
     if len(places) > 1 and engine.dialect.driver not in BOUNDED:
         raise ConfigError(
             f"database.url {masked(database.url)}: several hosts need the driver {dialect.driver}"
@@ -101,13 +101,13 @@ def open_store(
     return Store(engine, build_table(database, dialect), dialect, database, answer_s, autocommit)
 
 
-def places_of(database: Database) -> tuple[Place, ...]:
+def endpoints_of(database: Database) -> tuple[Endpoint, ...]:
     """Return where the database listens, in the URL's order; () where the driver decides."""
     if database.dialect == "sqlite":
         return ()
     url = read_url(database.url)
     if not url.places and url.port:
-        return (Place(port=url.port),)
+        return (Endpoint(port=url.port),)
     return tuple(replace(place, port=place.port or url.port) for place in url.places)
 
 
@@ -125,7 +125,7 @@ def database_url(database: Database, dialect: Dialect) -> URL:
                 database=read.database,
                 query=read.options,
             )
-            url = dialect.at_place(url, *places_of(database)[:1])
+            url = dialect.at_place(url, *endpoints_of(database)[:1])
     except (ArgumentError, ValueError) as error:
         raise ConfigError(f"database.url {masked(database.url)}: {error}") from None
     if "+" not in url.drivername:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from popbsmtp_wrap.config.database_url import Place
+from popbsmtp_wrap.config.database_url import Endpoint
 from popbsmtp_wrap.errors import ConfigError, PopbsmtpError, StoreUnavailableError
 from popbsmtp_wrap.store.cancelling import cancel
 
@@ -30,7 +30,7 @@ _PACKAGES: Final = ("cryptography", "pynacl")
 
 
 def bound_waits(
-    engine: Engine, connect_s: float, answer_s: float, url: str, places: Sequence[Place] = ()
+    engine: Engine, connect_s: float, answer_s: float, url: str, places: Sequence[Endpoint] = ()
 ) -> None:
     """Make new connections of *engine* wait at most *connect_s*, then *answer_s* per answer.
 
@@ -95,7 +95,7 @@ def _not_of_the_driver(error: Exception, url: str) -> PopbsmtpError:
     return StoreUnavailableError(f"{url}: {kind}: {text}; check the server and database.url")
 
 
-def _bound_pymysql(engine: Engine, connect_s: float, url: str, places: Sequence[Place]) -> None:
+def _bound_pymysql(engine: Engine, connect_s: float, url: str, places: Sequence[Endpoint]) -> None:
     """Wait for the server's greeting as long as for a connection.
 
     PyMySQL's connect_timeout ends with the TCP handshake, which the kernel does by itself.
@@ -143,7 +143,7 @@ def _bound_pymysql(engine: Engine, connect_s: float, url: str, places: Sequence[
 _NO_CONNECTION: Final = 2003
 
 
-def _shares(places: Sequence[Place], whole_s: float) -> Iterator[tuple[Place, float]]:
+def _shares(places: Sequence[Endpoint], whole_s: float) -> Iterator[tuple[Endpoint, float]]:
     """Yield each place with the seconds that it may take."""
     end = time.monotonic() + whole_s
     for number, place in enumerate(places):
@@ -164,7 +164,7 @@ def _tls_if_offered() -> ssl.SSLContext:
 
 
 def _bound_psycopg2(
-    engine: Engine, connect_s: float, answer_s: float, places: Sequence[Place]
+    engine: Engine, connect_s: float, answer_s: float, places: Sequence[Endpoint]
 ) -> None:
     """Wait in Python: libpq waits for ever once connected."""
     import psycopg2
@@ -178,7 +178,7 @@ def _bound_psycopg2(
 
     @sa.event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
-        troubles: list[tuple[Place, psycopg2.OperationalError]] = []
+        troubles: list[tuple[Endpoint, psycopg2.OperationalError]] = []
         # libpq asks the hosts twice then: first for a standby, then for whatever there is.
         prefers = kwargs.get("target_session_attrs") == "prefer-standby" and len(places) > 1
         for wanted in ("standby", "any") if prefers else (None,):
@@ -190,7 +190,7 @@ def _bound_psycopg2(
                 try:
                     connection = psycopg2.connect(*args, **arguments, connection_factory=bounded)
                 except psycopg2.OperationalError as error:
-                    troubles.append((Place(host, arguments.get("port")), error))
+                    troubles.append((Endpoint(host, arguments.get("port")), error))
                 else:
                     connection.limit_s = answer_s
                     return connection
@@ -239,7 +239,7 @@ def _wait(connection: Any) -> None:
 
 
 def _ways(
-    arguments: Mapping[str, Any], places: Sequence[Place], connect_s: float
+    arguments: Mapping[str, Any], places: Sequence[Endpoint], connect_s: float
 ) -> Iterator[tuple[dict[str, Any], float]]:
     """Yield *arguments* for one address at a time, and the seconds that it may take.
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NamedTuple
 
-from popbsmtp_wrap.logs.line_buffer import Lines
+from popbsmtp_wrap.logs.line_buffer import LineBuffer
 
 _TRUSTED: Final = ("_SYSTEMD_UNIT", "_COMM", "_EXE")
 _FIELDS: Final = ("MESSAGE", "SYSLOG_IDENTIFIER", "SYSLOG_PID", "_PID", *_TRUSTED)
@@ -23,7 +23,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,10}")
 _MICROSECONDS: Final = re.compile(r"[0-9]{16}")
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """A message as a line of a log, and the unit that it came from, "" for none that counts."""
 
     unit: str
@@ -48,7 +48,7 @@ def command(units: Iterable[str], cursor: str | None, since: float, *, follow: b
     ]
 
 
-def parse(text: bytes) -> Entry | None:
+def parse(text: bytes) -> JournalEntry | None:
     """Return the entry that a line of JSON holds, None if it is none."""
     try:
         fields = json.loads(text)
@@ -64,9 +64,9 @@ def parse(text: bytes) -> Entry | None:
     complete = all((*(_text(fields, name) for name in _TRUSTED), tag, pid, when))
     # More than one line: the others would be somebody's who can write line ends.
     if not complete or b"\n" in message:
-        return Entry("", b"", cursor)
+        return JournalEntry("", b"", cursor)
     line = f"{when[:10]}.{when[10:]} {tag}[{pid}]: ".encode("ascii") + message
-    return Entry(unit, line, cursor)
+    return JournalEntry(unit, line, cursor)
 
 
 def _text(fields: dict[str, Any], name: str, pattern: re.Pattern[str] = _ANY) -> str:
@@ -85,12 +85,12 @@ def _bytes(value: Any) -> bytes:
         return b""
 
 
-async def entries(words: list[str]) -> AsyncIterator[list[Entry]]:
+async def entries(words: list[str]) -> AsyncIterator[list[JournalEntry]]:
     """Yield what the program *words* prints, until it ends. Raise OSError if it cannot be run."""
     process = await asyncio.create_subprocess_exec(
         *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
     )
-    lines = Lines()
+    lines = LineBuffer()
     try:
         while process.stdout and (data := await process.stdout.read(_PIECE)):
             if found := [entry for text in lines.feed(data) if (entry := parse(text))]:

@@ -12,7 +12,7 @@ SYSLOG: Final = "syslog"
 STANDARD_ERROR: Final = "stderr"
 
 
-class Log(EventLog):
+class WatchLog(EventLog):
     """The recorder's log, to a file as well, and with more in it for who looks for a fault."""
 
     def __init__(self, target: str, *, verbose: bool) -> None:

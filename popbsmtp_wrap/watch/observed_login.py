@@ -22,7 +22,7 @@ class DoubtError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class ObservedLogin:
     """A login at *moment*, seconds on the monotonic clock."""
 
     address: str
@@ -34,7 +34,7 @@ class Sighting:
         """Return it as it is at *now*, on the monotonic clock. Raise ValueError for no address."""
         return make_login(self.address, self.user, self.service, now - self.moment)
 
-    def at(self, moment: float) -> "Sighting":
+    def at(self, moment: float) -> "ObservedLogin":
         """Return the same client, seen at another moment."""
         return replace(self, moment=moment)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
-from popbsmtp_wrap.watch.observed_login import Sighting
+from popbsmtp_wrap.watch.observed_login import ObservedLogin
 
 # About 400 bytes each.
 MOST_ADDRESSES: Final = 50_000
@@ -23,13 +23,13 @@ _MOST_SERVERS: Final = 256
 
 @dataclass(slots=True)
 class _Client:
-    sighting: Sighting
+    observed: ObservedLogin
     renewed: float
     # When each session began, the oldest first.
     began: deque[float] = field(default_factory=lambda: deque(maxlen=_MOST_SESSIONS))
 
 
-class Sessions:
+class OpenSessions:
     """The addresses that have sessions open; bounded. Times are on the monotonic clock."""
 
     def __init__(self, most: int = MOST_ADDRESSES) -> None:
@@ -42,17 +42,17 @@ class Sessions:
         """Return how many addresses have sessions open."""
         return len(self._clients)
 
-    def login(self, server: str, sighting: Sighting) -> None:
+    def login(self, server: str, observed: ObservedLogin) -> None:
         """Count a session that begins."""
-        if (server, sighting.service or "") not in self._both:
+        if (server, observed.service or "") not in self._both:
             return
-        client = self._clients.pop(sighting.address, None)
+        client = self._clients.pop(observed.address, None)
         if client is None:
-            client = _Client(sighting, sighting.moment)
-        client.sighting = sighting
-        client.renewed = max(client.renewed, sighting.moment)
-        client.began.append(sighting.moment)
-        self._clients[sighting.address] = client
+            client = _Client(observed, observed.moment)
+        client.observed = observed
+        client.renewed = max(client.renewed, observed.moment)
+        client.began.append(observed.moment)
+        self._clients[observed.address] = client
         if len(self._clients) > self._most:
             del self._clients[next(iter(self._clients))]
 
@@ -74,7 +74,7 @@ class Sessions:
             if client := self._clients.get(address):
                 client.renewed = -inf
 
-    def due(self, now: float, every_s: float, max_session_s: float) -> Iterator[Sighting]:
+    def due(self, now: float, every_s: float, max_session_s: float) -> Iterator[ObservedLogin]:
         """Yield the clients whose rows are to be renewed at *now*: not seen for *every_s*.
 
         A session that is open for longer than *max_session_s* counts as ended.
@@ -86,4 +86,4 @@ class Sessions:
                 del self._clients[address]
             elif now - client.renewed >= every_s:
                 client.renewed = now
-                yield client.sighting.at(now)
+                yield client.observed.at(now)

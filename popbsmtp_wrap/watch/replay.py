@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
 from popbsmtp_wrap.logs.event import Event
-from popbsmtp_wrap.logs.line_buffer import Lines
+from popbsmtp_wrap.logs.line_buffer import LineBuffer
 from popbsmtp_wrap.logs.recogniser import Recogniser
 from popbsmtp_wrap.logs.timestamps import moment
 from popbsmtp_wrap.networks import IgnoredNetworks, why_ignored
-from popbsmtp_wrap.watch.observed_login import Sighting
+from popbsmtp_wrap.watch.observed_login import ObservedLogin
 
 _PIECE: Final = 1 << 18
 # Beyond it the address that logged in first is forgotten: it would have expired.
@@ -68,11 +68,13 @@ class Replay:
             if show:
                 show(when, event)
 
-    def open(self, monotonic: float) -> list[Sighting]:
+    def open(self, monotonic: float) -> list[ObservedLogin]:
         """Return who may relay at the time of the last login, as if that were *monotonic*."""
         now = self.now or 0.0
         return [
-            Sighting(address, event.user or None, event.service or None, monotonic - (now - when))
+            ObservedLogin(
+                address, event.user or None, event.service or None, monotonic - (now - when)
+            )
             for address, (when, event) in self._open.items()
             if now - when <= self.grace_s
         ]
@@ -88,7 +90,7 @@ class Replay:
 
 def pieces(file: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
     """Yield the lines of a whole file, piece by piece; *progress* hears how many bytes each had."""
-    lines = Lines()
+    lines = LineBuffer()
     while data := os.read(file.fileno(), _PIECE):
         yield lines.block(data)
         progress(len(data))

@@ -15,14 +15,14 @@ from popbsmtp_wrap.daemon import service_manager
 from popbsmtp_wrap.daemon.supervisor import Job, Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
-from popbsmtp_wrap.logs.checkpoint import Positions, State
-from popbsmtp_wrap.logs.tail import INTERVAL_S, Followed
+from popbsmtp_wrap.logs.checkpoint import Checkpoint, Positions
+from popbsmtp_wrap.logs.tail import INTERVAL_S, Tail
 from popbsmtp_wrap.networks import IgnoredNetworks, ignored_networks
 from popbsmtp_wrap.watch import journal
-from popbsmtp_wrap.watch.line_handler import Judge, Source
-from popbsmtp_wrap.watch.log_target import Log
-from popbsmtp_wrap.watch.stdin import Stream
-from popbsmtp_wrap.watch.submission import Delivery
+from popbsmtp_wrap.watch.line_handler import LineHandler, LogSource
+from popbsmtp_wrap.watch.log_target import WatchLog
+from popbsmtp_wrap.watch.stdin import StandardInput
+from popbsmtp_wrap.watch.submission import Submission
 
 STANDARD_INPUT: Final = "-"
 JOURNAL: Final = "journal"
@@ -41,10 +41,12 @@ _AGAIN_S: Final = 1.0
 _POSTCONF_S: Final = 10.0
 
 
-class Service:
+class WatchService:
     """The watcher between its start and its end."""
 
-    def __init__(self, load: Callable[[], Settings], log: Log, state: State | None) -> None:
+    def __init__(
+        self, load: Callable[[], Settings], log: WatchLog, state: Checkpoint | None
+    ) -> None:
         """*load* gives the settings, again after SIGHUP. Without *state* nothing is recorded.
 
         Raise ConfigError.
@@ -53,9 +55,9 @@ class Service:
         self._settings = load()
         self._log = log
         self._state = state
-        self._delivery = Delivery(self._settings, log)
-        self._judge = Judge(self._settings, log, record=state is not None)
-        self._followed: dict[str, Followed] = {}
+        self._submission = Submission(self._settings, log)
+        self._handler = LineHandler(self._settings, log, record=state is not None)
+        self._followed: dict[str, Tail] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._postconf = WorkerThread("postconf", RefusedError)
         # When each file was last looked at, on the monotonic clock.
@@ -74,7 +76,7 @@ class Service:
             loop.add_signal_handler(number, supervisor.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         loop.set_exception_handler(supervisor.loop_error)
-        self._judge.networks = await self._networks(self._settings)
+        self._handler.networks = await self._networks(self._settings)
         self._positions = self._state.load() if self._state else Positions()
         self._follow()
         supervisor.start("reload", self._reloading)
@@ -113,12 +115,12 @@ class Service:
         return self._read_stream if path == STANDARD_INPUT else partial(self._follow_file, path)
 
     async def _follow_file(self, path: str) -> None:
-        source = self._judge.source(path)
+        source = self._handler.source(path)
         while not self._supervisor.ending:
             places = self._positions.files.get(path)
             recent = time.time() - self._settings.grace
             since = recent if places is None else max(recent, self._positions.saved - _SAVE_S)
-            followed = Followed(path, places, since)
+            followed = Tail(path, places, since)
             self._followed[path] = followed
             try:
                 await self._follow_through(path, followed, source)
@@ -129,14 +131,14 @@ class Service:
                 followed.close()
                 await asyncio.sleep(_AGAIN_S)
 
-    async def _follow_through(self, path: str, followed: Followed, source: Source) -> None:
+    async def _follow_through(self, path: str, followed: Tail, source: LogSource) -> None:
         trouble = None
         while not self._supervisor.ending:
             for piece in followed.look():
                 self._looked.pop(path, None)
-                sightings = source.read(piece.lines, piece.live_since)
-                if sightings:
-                    await self._delivery.deliver(sightings)
+                logins = source.read(piece.lines, piece.live_since)
+                if logins:
+                    await self._submission.deliver(logins)
                 piece.done()
                 if self._supervisor.ending:
                     return
@@ -156,11 +158,11 @@ class Service:
         return max((now - looked for looked in self._looked.values()), default=0.0)
 
     async def _read_stream(self) -> None:
-        stream, source = Stream(0), self._judge.source(STANDARD_INPUT)
+        stream, source = StandardInput(0), self._handler.source(STANDARD_INPUT)
         try:
             async for lines, live_since in stream.pieces():
-                if sightings := source.read(lines, live_since):
-                    await self._delivery.deliver(sightings)
+                if logins := source.read(lines, live_since):
+                    await self._submission.deliver(logins)
         except OSError as error:
             self._log.event("no_file", file=STANDARD_INPUT, error=error.strerror)
         self._log.event("end_of_input")
@@ -169,7 +171,7 @@ class Service:
 
     async def _follow_journal(self) -> None:
         sources = {
-            unit: self._judge.source(JOURNAL, (server,))
+            unit: self._handler.source(JOURNAL, (server,))
             for server, units in self._settings.watch.journal_units
             for unit in units
         }
@@ -184,7 +186,7 @@ class Service:
                     for entry in entries:
                         if source := sources.get(entry.unit):
                             found += source.read([entry.line], None)
-                    await self._delivery.deliver(found)
+                    await self._submission.deliver(found)
                     self._positions.journal = entries[-1].cursor
             except OSError as trouble:
                 error = trouble.strerror or str(trouble)
@@ -202,12 +204,12 @@ class Service:
         while True:
             every_s = self._settings.renew
             await asyncio.sleep(min(_RENEW_S, every_s / 2 or _RENEW_S))
-            due = self._judge.due(every_s) if every_s else []
+            due = self._handler.due(every_s) if every_s else []
             if due:
-                missed = await self._delivery.renew([sighting.address for sighting in due])
-                self._judge.sessions.not_renewed(missed)
+                missed = await self._submission.renew([observed.address for observed in due])
+                self._handler.sessions.not_renewed(missed)
                 if renewed := len(due) - len(missed):
-                    self._log.event("renewed", addresses=renewed, open=len(self._judge.sessions))
+                    self._log.event("renewed", addresses=renewed, open=len(self._handler.sessions))
 
     async def _reloading(self) -> None:
         while True:
@@ -218,14 +220,14 @@ class Service:
             try:
                 settings = self._load()
                 networks = await self._networks(settings)
-                self._judge.adopt(settings)
+                self._handler.adopt(settings)
             except PopbsmtpError as error:
                 self._log.event("reload_failed", error=error)
             else:
                 if settings.watch.state != self._settings.watch.state:
                     self._log.event("restart_needed", key="watch.state")
-                self._settings = self._delivery.settings = settings
-                self._judge.networks = networks
+                self._settings = self._submission.settings = settings
+                self._handler.networks = networks
                 self._follow()
                 self._log.event("reloaded", files=",".join(self._tasks))
             service_manager.notify("READY=1")
@@ -262,11 +264,11 @@ class Service:
 
     async def _end(self) -> None:
         """Finish what is under way, within _STOPPING_S, and keep how far it came."""
-        self._delivery.stopping = True
+        self._submission.stopping = True
         deadline = time.monotonic() + _STOPPING_S
         files = [self._tasks[path] for path in self._followed]
         while time.monotonic() < deadline:
-            if not self._delivery.under_way and all(task.done() for task in files):
+            if not self._submission.under_way and all(task.done() for task in files):
                 break
             await asyncio.sleep(_END_LOOK_S)
         for task in self._tasks.values():
@@ -275,4 +277,4 @@ class Service:
         self._save()
         for followed in self._followed.values():
             followed.close()
-        self._log.event("stopped", logins=self._delivery.delivered)
+        self._log.event("stopped", logins=self._submission.delivered)

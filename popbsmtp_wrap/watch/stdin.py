@@ -7,13 +7,13 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-from popbsmtp_wrap.logs.line_buffer import Lines
+from popbsmtp_wrap.logs.line_buffer import LineBuffer
 
 # What a pipe holds (pipe(7)).
 _PIECE: Final = 1 << 16
 
 
-class Stream:
+class StandardInput:
     """Lines that come by a descriptor."""
 
     def __init__(self, descriptor: int) -> None:
@@ -26,7 +26,7 @@ class Stream:
 
         A last line without its end is none. Raise OSError.
         """
-        lines = Lines()
+        lines = LineBuffer()
         while data := await self._read():
             if found := lines.feed(data):
                 yield found, time.monotonic() if self._live else None

@@ -15,8 +15,8 @@ from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.protocols import admin
 from popbsmtp_wrap.spool.append import put
 from popbsmtp_wrap.spool.timestamp import Stamp
-from popbsmtp_wrap.watch.log_target import Log
-from popbsmtp_wrap.watch.observed_login import Sighting
+from popbsmtp_wrap.watch.log_target import WatchLog
+from popbsmtp_wrap.watch.observed_login import ObservedLogin
 from popbsmtp_wrap.wire import LONGEST_LINE, format_request, parse_answer, read_clocks
 
 # The recorder commits up to 512 at once; so many fit well into its queue beside other logins.
@@ -29,10 +29,10 @@ _LONGEST_PAUSE_S: Final = 2.0
 _SPOOL_AFTER_S: Final = 3.0
 
 
-class Delivery:
+class Submission:
     """Hands logins to the recorder, and keeps each until it is safe."""
 
-    def __init__(self, settings: Settings, log: Log) -> None:
+    def __init__(self, settings: Settings, log: WatchLog) -> None:
         self.settings = settings
         # While it stops it cannot wait for a recorder that may come back.
         self.stopping = False
@@ -64,34 +64,34 @@ class Delivery:
         self._renewing = True
         return left
 
-    async def deliver(self, sightings: Iterable[Sighting]) -> None:
-        """Return when all of *sightings* are in the table or the spool, or older than grace.
+    async def deliver(self, logins: Iterable[ObservedLogin]) -> None:
+        """Return when all of *logins* are in the table or the spool, or older than grace.
 
         Of several logins from one address the newest counts.
         """
-        newest: dict[str, Sighting] = {}
-        for sighting in sightings:
-            before = newest.get(sighting.address)
-            if before is None or before.moment <= sighting.moment:
-                newest[sighting.address] = sighting
+        newest: dict[str, ObservedLogin] = {}
+        for observed in logins:
+            before = newest.get(observed.address)
+            if before is None or before.moment <= observed.moment:
+                newest[observed.address] = observed
         self.under_way += len(newest)
         try:
             async with asyncio.TaskGroup() as group:
-                for sighting in newest.values():
-                    group.create_task(self._deliver(sighting))
+                for observed in newest.values():
+                    group.create_task(self._deliver(observed))
         finally:
             self.under_way -= len(newest)
 
-    async def _deliver(self, sighting: Sighting) -> None:
+    async def _deliver(self, observed: ObservedLogin) -> None:
         async with self._places:
-            await self._persist(sighting)
+            await self._persist(observed)
 
-    async def _persist(self, sighting: Sighting) -> None:
+    async def _persist(self, observed: ObservedLogin) -> None:
         began, backoff = time.monotonic(), Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         refused = False
         while True:
             now = time.monotonic()
-            login = sighting.login(now)
+            login = observed.login(now)
             if login.age_s > self.settings.grace:
                 return
             if self._away_since is None or now >= self._next_try:
@@ -106,7 +106,7 @@ class Delivery:
                 if is_there and not refused:
                     refused = True
                     self._log.event("refused", address=login.address, error=trouble)
-            if self._may_spool(began) and await self._spool(sighting):
+            if self._may_spool(began) and await self._spool(observed):
                 return
             await asyncio.sleep(backoff.next_s())
 
@@ -164,10 +164,10 @@ class Delivery:
         since = began if self._away_since is None else min(began, self._away_since)
         return self.stopping or time.monotonic() - since > _SPOOL_AFTER_S
 
-    async def _spool(self, sighting: Sighting) -> bool:
+    async def _spool(self, observed: ObservedLogin) -> bool:
         """Tell whether the login is safe in the recorder's spool."""
         recorder = self.settings.recorder
-        stamp, login = Stamp.now(), sighting.login(time.monotonic())
+        stamp, login = Stamp.now(), observed.login(time.monotonic())
         try:
             await self._thread.run(partial(put, recorder.spool, recorder.spool_size, login, stamp))
         except SpoolError as error:

@@ -14,12 +14,12 @@ from popbsmtp_wrap.config import Database, parse
 from popbsmtp_wrap.daemon.daemonize import PidFile
 from popbsmtp_wrap.errors import PopbsmtpError, RefusedError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.logs.checkpoint import Positions, State
+from popbsmtp_wrap.logs.checkpoint import Checkpoint, Positions
 from popbsmtp_wrap.server.listeners import Listeners
 from popbsmtp_wrap.spool import directory as spool_directory
 from popbsmtp_wrap.store import logins, setup, sqlite_files
 from popbsmtp_wrap.store.engine import open_store
-from popbsmtp_wrap.watch.log_target import Log
+from popbsmtp_wrap.watch.log_target import WatchLog
 from tests.harness.directories import public_directory
 
 # The user of the recorder, or of the group postfix, gone bad.
@@ -229,9 +229,9 @@ def test_watch_writes_its_files_to_no_other_file(secret, theirs, make_link):
         PidFile(str(theirs / "watch.pid"))
     make_link(secret, theirs / "lock")
     with pytest.raises(RefusedError):
-        State(str(theirs))
+        Checkpoint(str(theirs))
     (theirs / "lock").unlink()
-    state = State(str(theirs))
+    state = Checkpoint(str(theirs))
     make_link(secret, theirs / "position.json.new")
     with pytest.raises(OSError, match=r"symbolic links|no file of its own"):
         state.save(Positions({}, "cursor"))
@@ -246,11 +246,11 @@ def test_the_watchers_log_follows_no_link_of_another_user(secret, theirs):
     kept = os.dup(2)
     try:
         with pytest.raises(RefusedError, match="follows no symbolic link"):
-            Log(str(theirs / "watch.log"), verbose=False)
+            WatchLog(str(theirs / "watch.log"), verbose=False)
         (theirs.parent / "log").symlink_to(theirs / "real.log")
         (theirs / "real.log").touch()
-        Log(str(theirs.parent / "log"), verbose=False).event("started")
-        Log(str(theirs / "new.log"), verbose=False).event("started")
+        WatchLog(str(theirs.parent / "log"), verbose=False).event("started")
+        WatchLog(str(theirs / "new.log"), verbose=False).event("started")
     finally:
         os.dup2(kept, 2)
         os.close(kept)

@@ -10,7 +10,7 @@ import pytest
 
 from popbsmtp_wrap import config
 from popbsmtp_wrap.spool.directory import lock
-from popbsmtp_wrap.spool.drain import Drain
+from popbsmtp_wrap.spool.reader import SpoolReader
 from popbsmtp_wrap.store.engine import open_store
 from popbsmtp_wrap.store.logins import record
 from popbsmtp_wrap.wrapper.start_recorder import MOST_SPARE, MOST_TRYING
@@ -74,7 +74,7 @@ def drain(place):
     settings = config.load(str(place.config))
     store, count = open_store(settings.database), 0
     with lock(settings.recorder.spool, settings.recorder.spool_size) as spool:
-        logins = Drain(spool, settings.grace, 10)
+        logins = SpoolReader(spool, settings.grace, 10)
         while (chunk := logins.chunk()) is not None:
             for login in chunk.logins:
                 record(store, login)

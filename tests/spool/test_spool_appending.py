@@ -13,7 +13,7 @@ import pytest
 from popbsmtp_wrap.errors import SpoolError
 from popbsmtp_wrap.spool.append import LONGEST_SEGMENT, Appender
 from popbsmtp_wrap.spool.directory import depth, lock
-from popbsmtp_wrap.spool.drain import Drain
+from popbsmtp_wrap.spool.reader import SpoolReader
 from tests.spool.waiting import (
     GRACE_S,
     SIZE,
@@ -77,7 +77,7 @@ def test_no_file_is_made_before_there_is_a_login(path, spool):
 def test_segment_is_not_drained_before_it_is_closed(path, spool):
     appender = Appender(spool)
     appender.append(stamped(1))
-    drain = Drain(spool, GRACE_S, 10)
+    drain = SpoolReader(spool, GRACE_S, 10)
     assert drain.chunk() is None
     assert depth(str(path)).records == 1
     appender.close_segment()
@@ -120,7 +120,7 @@ def test_size_is_not_exceeded_and_what_was_there_stays(path):
         assert sum(one.stat().st_blocks * 512 for one in path.iterdir()) <= size
         assert count > 250
         appender.close_segment()
-        drain = Drain(spool, GRACE_S, 10**6)
+        drain = SpoolReader(spool, GRACE_S, 10**6)
         assert [number_of(one) for one in drain.chunk().logins] == list(range(count))
         assert drain.commit() == []
         appender.append(stamped(7))

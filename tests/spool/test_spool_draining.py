@@ -10,8 +10,8 @@ from popbsmtp_wrap.errors import SpoolError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.spool.append import Appender, put
 from popbsmtp_wrap.spool.directory import depth, lock
-from popbsmtp_wrap.spool.drain import STALE_S, Drain
 from popbsmtp_wrap.spool.files import open_segment
+from popbsmtp_wrap.spool.reader import STALE_S, SpoolReader
 from popbsmtp_wrap.spool.record import format_record
 from popbsmtp_wrap.spool.remove import remove
 from popbsmtp_wrap.spool.timestamp import Stamp
@@ -51,7 +51,7 @@ def fill(spool, *groups):
 
 def test_chunk_holds_as_many_as_asked_whatever_the_files(path, spool):
     fill(spool, range(5), [5], [6], range(7, 20))
-    drain = Drain(spool, GRACE_S, 4)
+    drain = SpoolReader(spool, GRACE_S, 4)
     found, files = [], []
     while (chunk := drain.chunk()) is not None:
         assert len(chunk.logins) <= 4
@@ -64,7 +64,7 @@ def test_chunk_holds_as_many_as_asked_whatever_the_files(path, spool):
 
 def test_chunk_comes_again_until_it_is_committed(path, spool):
     fill(spool, range(3), range(3, 6))
-    drain = Drain(spool, GRACE_S, 4)
+    drain = SpoolReader(spool, GRACE_S, 4)
     assert numbers_of(drain.chunk()) == [0, 1, 2, 3]
     assert numbers_of(drain.chunk()) == [0, 1, 2, 3]
     assert len(segments(path)) == 2
@@ -79,7 +79,7 @@ def test_chunk_comes_again_until_it_is_committed(path, spool):
 
 def test_commit_without_a_chunk_forgets_nothing(path, spool):
     fill(spool, range(3))
-    drain = Drain(spool, GRACE_S, 2)
+    drain = SpoolReader(spool, GRACE_S, 2)
     drain.commit()
     assert numbers_of(drain.chunk()) == [0, 1]
     drain.commit()
@@ -88,7 +88,7 @@ def test_commit_without_a_chunk_forgets_nothing(path, spool):
 
 
 def test_drain_begins_anew_after_its_end(path, spool):
-    drain = Drain(spool, GRACE_S, 10)
+    drain = SpoolReader(spool, GRACE_S, 10)
     for number in range(3):
         assert drain.chunk() is None
         fill(spool, [number])
@@ -101,7 +101,7 @@ def test_drain_begins_anew_after_its_end(path, spool):
 def test_another_drain_begins_with_what_was_not_committed(path):
     with lock(str(path), SIZE) as spool:
         fill(spool, range(3), range(3, 6))
-        drain = Drain(spool, GRACE_S, 3)
+        drain = SpoolReader(spool, GRACE_S, 3)
         drain.chunk()
         drain.commit()
         drain.chunk()
@@ -115,7 +115,7 @@ def test_kill_between_any_two_steps_of_a_drain_loses_nothing(path):
     def work():
         descriptor = os.open(done, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         with lock(str(path), SIZE) as spool:
-            drain = Drain(spool, GRACE_S, 2)
+            drain = SpoolReader(spool, GRACE_S, 2)
             while (chunk := drain.chunk()) is not None:
                 os.write(descriptor, "".join(f"{n}\n" for n in numbers_of(chunk)).encode())
                 assert drain.commit() == []
@@ -150,7 +150,7 @@ def test_age_counts_from_the_login_and_ends_at_grace(path, spool, waited_s, age_
     old = Login("192.0.2.1", "alice", None, 7)
     put(str(path), SIZE, old, stamp)
     now = stamp._replace(boot_ns=stamp.boot_ns + int(waited_s * SECOND_NS))
-    drain = Drain(spool, GRACE_S, 10)
+    drain = SpoolReader(spool, GRACE_S, 10)
     chunk = drain.chunk(now)
     assert [one.age_s for one in chunk.logins] == ([] if age_s is None else [age_s])
     assert chunk.expired == (age_s is None)
@@ -166,7 +166,7 @@ def test_login_of_another_boot_in_the_future_is_dropped_and_counted(path, spool,
     now = Stamp.now()
     other = Stamp("0" * 36, 10**18, now.wall_ns + ahead_s * SECOND_NS)
     put(str(path), SIZE, login(1), other)
-    drain = Drain(spool, GRACE_S, 10)
+    drain = SpoolReader(spool, GRACE_S, 10)
     chunk = drain.chunk(now)
     assert [one.age_s for one in chunk.logins] == outcome
     assert chunk.untrusted == (not outcome)
@@ -180,7 +180,7 @@ def test_dropped_records_are_forgotten_with_their_chunk(path, spool):
     Appender(spool).append([(login(n), old) for n in range(10)])
     spool.being_written.clear()
     now = Stamp.now()._replace(boot_ns=(GRACE_S + 1) * SECOND_NS)
-    drain = Drain(spool, GRACE_S, 4)
+    drain = SpoolReader(spool, GRACE_S, 4)
     counts = []
     while (chunk := drain.chunk(now)) is not None:
         counts.append((len(chunk.logins), chunk.expired))
@@ -211,7 +211,7 @@ def test_what_is_no_record_is_set_aside_and_the_rest_is_used(path, kind, most):
     (path / NAME).write_bytes(content)
     found, bad = [], 0
     with lock(str(path), 64 << 20) as spool:
-        drain = Drain(spool, GRACE_S, most)
+        drain = SpoolReader(spool, GRACE_S, most)
         while (chunk := drain.chunk()) is not None:
             assert chunk.records <= most
             found += numbers_of(chunk)
@@ -237,7 +237,7 @@ def test_more_bad_records_of_a_segment_join_the_others(path):
 def test_bad_records_beyond_the_size_are_skipped_and_said(path):
     (path / NAME).write_bytes(b"x" * 50_000 + b"\n" + record(1))
     with lock(str(path), 64 << 10) as spool:
-        drain = Drain(spool, GRACE_S, 10)
+        drain = SpoolReader(spool, GRACE_S, 10)
         chunk = drain.chunk()
         assert (numbers_of(chunk), chunk.bad) == ([1], 1)
         (error,) = drain.commit()
@@ -258,7 +258,7 @@ def test_bad_records_go_into_nothing_but_a_file(path, kind):
     else:
         aside.mkdir()
     with lock(str(path), SIZE) as spool:
-        drain = Drain(spool, GRACE_S, 10)
+        drain = SpoolReader(spool, GRACE_S, 10)
         assert numbers_of(drain.chunk()) == [1]
         (error,) = drain.commit()
     assert "not kept" in error
@@ -316,7 +316,7 @@ def test_unreadable_files_are_said_once_per_pass_and_cost_no_others(path):
 
     def work():
         with lock(str(path), SIZE) as spool:
-            drain = Drain(spool, GRACE_S, 10)
+            drain = SpoolReader(spool, GRACE_S, 10)
             for expected in ([0, 2], []):
                 chunk = drain.chunk()
                 assert numbers_of(chunk) == expected
@@ -338,7 +338,7 @@ def test_file_that_cannot_be_removed_is_said_and_comes_again(path):
 
     def work():
         with lock(str(path), SIZE) as spool:
-            drain = Drain(spool, GRACE_S, 10)
+            drain = SpoolReader(spool, GRACE_S, 10)
             for _ in range(2):
                 assert numbers_of(drain.chunk()) == [1]
                 assert drain.commit() == [f"{NAME}: cannot be removed: Operation not permitted"]
@@ -354,7 +354,7 @@ def test_file_that_cannot_be_removed_is_said_and_comes_again(path):
 
 def test_file_that_somebody_removed_is_no_error(path, spool):
     fill(spool, [1], [2])
-    drain = Drain(spool, GRACE_S, 1)
+    drain = SpoolReader(spool, GRACE_S, 1)
     drain.chunk()
     for one in segments(path):
         one.unlink()
@@ -371,7 +371,7 @@ def test_removed_directory_is_named(path):
     with lock(str(gone), SIZE) as spool:
         gone.rmdir()
         with pytest.raises(SpoolError, match="No such file or directory; create it"):
-            Drain(spool, GRACE_S, 10).chunk()
+            SpoolReader(spool, GRACE_S, 10).chunk()
 
 
 def test_temporary_files_of_a_crash_are_removed_after_an_hour(path):
@@ -395,7 +395,7 @@ def test_file_larger_than_memory_is_drained(path):
     def work():
         resource.setrlimit(resource.RLIMIT_AS, (256 << 20, 256 << 20))
         with lock(str(path), SIZE) as spool:
-            drain = Drain(spool, GRACE_S, 10)
+            drain = SpoolReader(spool, GRACE_S, 10)
             chunk = drain.chunk()
             assert (numbers_of(chunk), chunk.bad) == ([1, 2], 1)
             (error,) = drain.commit()

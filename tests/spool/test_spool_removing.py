@@ -7,7 +7,7 @@ import pytest
 from popbsmtp_wrap.errors import SpoolError
 from popbsmtp_wrap.spool.append import Appender, put
 from popbsmtp_wrap.spool.directory import lock
-from popbsmtp_wrap.spool.drain import Drain
+from popbsmtp_wrap.spool.reader import SpoolReader
 from popbsmtp_wrap.spool.record import format_record
 from popbsmtp_wrap.spool.remove import remove
 from popbsmtp_wrap.spool.timestamp import Stamp
@@ -79,7 +79,7 @@ def test_bad_records_are_left_for_the_drain(path, spool):
 
 def test_drain_goes_on_after_a_removal(path, spool):
     fill(spool, range(6), [6])
-    drain = Drain(spool, GRACE_S, 4)
+    drain = SpoolReader(spool, GRACE_S, 4)
     drain.chunk()
     drain.commit()
     assert remove(spool, addresses(1, 4)) == 2
@@ -93,7 +93,7 @@ def test_drain_goes_on_after_a_removal(path, spool):
 
 def test_commit_after_a_removal_forgets_nothing(path, spool):
     fill(spool, range(3))
-    drain = Drain(spool, GRACE_S, 10)
+    drain = SpoolReader(spool, GRACE_S, 10)
     drain.chunk()
     assert remove(spool, addresses(0)) == 1
     assert drain.commit() == []
@@ -178,7 +178,7 @@ def test_file_that_root_rewrites_stays_the_owners(path, spool):
 @pytest.mark.parametrize("most", [3, 4, 100])
 def test_a_drain_that_gives_the_lock_away_loses_nothing_to_a_removal_meanwhile(path, spool, most):
     fill(spool, range(6), range(6, 12))
-    drain = Drain(spool, GRACE_S, most)
+    drain = SpoolReader(spool, GRACE_S, most)
     came_out = set()
     removed = False
     while (chunk := drain.chunk()) is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.spool.directory import Spool, lock
-from popbsmtp_wrap.spool.drain import Chunk, Drain
+from popbsmtp_wrap.spool.reader import Chunk, SpoolReader
 from popbsmtp_wrap.spool.timestamp import Stamp
 from tests.harness.directories import public_directory
 
@@ -41,7 +41,7 @@ def stamped(*numbers: int) -> list[tuple[Login, Stamp]]:
 
 def chunks(spool: Spool, most: int = 100) -> Iterator[Chunk]:
     """Yield what is in the spool, each chunk committed."""
-    drain = Drain(spool, GRACE_S, most)
+    drain = SpoolReader(spool, GRACE_S, most)
     while (chunk := drain.chunk()) is not None:
         yield chunk
         assert drain.commit() == []

@@ -2,7 +2,7 @@
 
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder.chunk_attempts import ChunkAttempts
-from popbsmtp_wrap.spool.drain import Chunk
+from popbsmtp_wrap.spool.reader import Chunk
 from popbsmtp_wrap.spool.timestamp import Stamp
 from popbsmtp_wrap.store.batch import NotWritten, Outcome
 

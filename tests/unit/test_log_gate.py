@@ -5,7 +5,7 @@ from hypothesis import strategies as some
 
 from popbsmtp_wrap.logs.recogniser import KINDS, LONGEST_LINE, Recogniser
 from popbsmtp_wrap.logs.servers import SERVERS
-from popbsmtp_wrap.logs.site_pattern import own_patterns
+from popbsmtp_wrap.logs.site_pattern import site_patterns
 
 LINES = [sample.line.encode() for server in SERVERS for sample in server.samples]
 MESSAGES = [line.split(b": ", 1)[-1] for line in LINES]
@@ -44,7 +44,7 @@ TAGS += [b"/usr/sbin/imapd", b"/a/imapfoo", b"in.popa3d", b"vm-pop3d", b"imap-lo
 TAGS += [b"imap(bob)<9><s>", b"imap(x: y)<9><s>", b"[pop3d]", b"spop3d", b"acme", b"POP User", b""]
 PIDS = [b": ", b"[77]: ", b"[77]:", b" 77 - - ", b' - ID [o@1 a="x] y"] ', b": [ID 1 mail.info] "]
 PIDS += [b"[INFO]: ", b" "]
-OWN = own_patterns(
+OWN = site_patterns(
     [
         {
             "name": "acme",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popbsmtp_wrap.logs.file_lines import read_blocks
-from popbsmtp_wrap.logs.line_buffer import LONGEST_LINE, Lines
+from popbsmtp_wrap.logs.line_buffer import LONGEST_LINE, LineBuffer
 
 # Short and long lines, their ends, and what stands in a hole.
 texts = st.lists(
@@ -22,7 +22,7 @@ def expected(text):
 
 @given(texts, st.lists(st.integers(1, 3 * LONGEST_LINE), min_size=1, max_size=10))
 def test_however_the_bytes_come_the_lines_are_the_same(text, sizes):
-    lines, found, rest = Lines(7), [], text
+    lines, found, rest = LineBuffer(7), [], text
     while rest:
         for size in sizes:
             found += lines.feed(rest[:size])
@@ -32,7 +32,7 @@ def test_however_the_bytes_come_the_lines_are_the_same(text, sizes):
 
 
 def test_what_is_kept_of_a_line_without_an_end_is_bounded():
-    lines = Lines()
+    lines = LineBuffer()
     for _ in range(100):
         assert lines.feed(b"x" * 100_000) == []
         assert len(lines._rest) <= LONGEST_LINE
@@ -40,7 +40,7 @@ def test_what_is_kept_of_a_line_without_an_end_is_bounded():
 
 
 def test_a_hole_before_a_line_costs_nothing():
-    lines = Lines()
+    lines = LineBuffer()
     for _ in range(100):
         assert lines.feed(b"\0" * 100_000) == []
     assert lines.feed(b"line\n") == [b"line"]
@@ -49,7 +49,7 @@ def test_a_hole_before_a_line_costs_nothing():
 
 @given(texts, st.integers(1, 3 * LONGEST_LINE))
 def test_blocks_have_the_same_lines_and_no_line_less(text, size):
-    lines, blocks, ends = Lines(), Lines(), 0
+    lines, blocks, ends = LineBuffer(), LineBuffer(), 0
     for start in range(0, len(text), size):
         piece = text[start : start + size]
         block = blocks.block(piece)

@@ -7,7 +7,7 @@ import pytest
 
 from popbsmtp_wrap.errors import BadValueError
 from popbsmtp_wrap.logs.recogniser import LONGEST_LINE, Recogniser
-from popbsmtp_wrap.logs.site_pattern import own_patterns
+from popbsmtp_wrap.logs.site_pattern import site_patterns
 
 GOOD = {
     "name": "acme",
@@ -23,7 +23,7 @@ def login(text):
 
 
 def test_an_own_pattern_counts_beside_the_others():
-    recogniser = Recogniser(own=own_patterns([GOOD]))
+    recogniser = Recogniser(own=site_patterns([GOOD]))
     found = recogniser.recognise(GOOD["sample"].encode())
     assert (found.kind, found.server, found.address) == ("login", "acme", "198.51.100.7")
     assert (found.user, found.service, found.stamp) == ("bob", "imap", "Jun 14 10:00:00")
@@ -33,7 +33,7 @@ def test_an_own_pattern_counts_beside_the_others():
 
 
 def test_an_own_pattern_can_be_the_only_one():
-    recogniser = Recogniser(["acme"], own_patterns([GOOD]))
+    recogniser = Recogniser(["acme"], site_patterns([GOOD]))
     assert recogniser.recognise(GOOD["sample"].encode())
     assert not recogniser.recognise(b"Jun 14 10:00:00 mx imapd: LOGIN, user=bob, ip=[192.0.2.9]")
 
@@ -50,7 +50,7 @@ def test_an_own_pattern_can_be_the_only_one():
     ],
 )
 def test_an_own_pattern_is_matched_from_the_programs_name_on(line):
-    assert Recogniser(own=own_patterns([GOOD])).recognise(line) is None
+    assert Recogniser(own=site_patterns([GOOD])).recognise(line) is None
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_own_pattern_is_matched_from_the_programs_name_on(line):
 )
 def test_a_bad_pattern_is_refused_with_what_is_expected(bad, said):
     with pytest.raises(BadValueError, match=re.escape(said)):
-        own_patterns(bad)
+        site_patterns(bad)
 
 
 @pytest.mark.parametrize(
@@ -93,14 +93,14 @@ def test_a_bad_pattern_is_refused_with_what_is_expected(bad, said):
 )
 def test_a_regular_expression_that_can_run_away_is_refused(regex):
     with pytest.raises(BadValueError, match=r"run away|recognises"):
-        own_patterns(login(regex))
+        site_patterns(login(regex))
 
 
 def test_a_group_that_gives_nothing_back_is_written_as_an_atomic_one():
     """Possessive, it matches too much before Python 3.11.5 (python/cpython#106052)."""
     with pytest.raises(BadValueError, match="run away"):
-        own_patterns(login(r"acme: (?:OK x)?+OK (?P<address>[^ ]++)$"))
-    assert own_patterns(login(r"acme: (?>(?:OK x)?)OK (?P<address>[^ ]++)$"))
+        site_patterns(login(r"acme: (?:OK x)?+OK (?P<address>[^ ]++)$"))
+    assert site_patterns(login(r"acme: (?>(?:OK x)?)OK (?P<address>[^ ]++)$"))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_group_that_gives_nothing_back_is_written_as_an_atomic_one():
     ],
 )
 def test_a_pattern_that_is_taken_is_never_slow(regex):
-    (pattern,) = own_patterns(login(regex))
+    (pattern,) = site_patterns(login(regex))
     head = b"Jun 14 10:00:00 mx acme: "
     for text in (b"OK ", b"a", b" ", b"1.", b"198.51.100.7 ", b": "):
         line = (head + text * LONGEST_LINE)[:LONGEST_LINE]

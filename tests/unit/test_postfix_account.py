@@ -3,8 +3,9 @@
 import pytest
 
 from popbsmtp_wrap import config
+from popbsmtp_wrap.config.database_url import Endpoint
 from popbsmtp_wrap.errors import ConfigError
-from popbsmtp_wrap.postfix.account import Place, postfix_account
+from popbsmtp_wrap.postfix.account import postfix_account
 from popbsmtp_wrap.postfix.maps import map_files
 
 
@@ -22,18 +23,18 @@ def hosts_line(url, **postfix_section):
 @pytest.mark.parametrize(
     ("host", "place"),
     [
-        ("db.example.org", Place("db.example.org")),
-        ("db.example.org:5433", Place("db.example.org", 5433)),
-        ("inet:db.example.org:5433", Place("db.example.org", 5433)),
-        ("inet:db.example.org", Place("db.example.org")),
-        ("192.0.2.1:5433", Place("192.0.2.1", 5433)),
-        ("localhost", Place("localhost")),
-        ("unix:/run/postgresql", Place(socket="/run/postgresql")),
-        ("/run/mysqld/mysqld.sock", Place(socket="/run/mysqld/mysqld.sock")),
-        ("[::1]:5432", Place("::1", 5432)),
-        ("[2001:DB8::1]", Place("2001:db8::1")),
-        ("inet:[::1]:5432", Place("::1", 5432)),
-        ("2001:db8::1", Place("2001:db8::1")),
+        ("db.example.org", Endpoint("db.example.org")),
+        ("db.example.org:5433", Endpoint("db.example.org", 5433)),
+        ("inet:db.example.org:5433", Endpoint("db.example.org", 5433)),
+        ("inet:db.example.org", Endpoint("db.example.org")),
+        ("192.0.2.1:5433", Endpoint("192.0.2.1", 5433)),
+        ("localhost", Endpoint("localhost")),
+        ("unix:/run/postgresql", Endpoint(socket="/run/postgresql")),
+        ("/run/mysqld/mysqld.sock", Endpoint(socket="/run/mysqld/mysqld.sock")),
+        ("[::1]:5432", Endpoint("::1", 5432)),
+        ("[2001:DB8::1]", Endpoint("2001:db8::1")),
+        ("inet:[::1]:5432", Endpoint("::1", 5432)),
+        ("2001:db8::1", Endpoint("2001:db8::1")),
     ],
 )
 def test_a_host_may_be_written_in_every_usual_way(host, place):

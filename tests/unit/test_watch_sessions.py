@@ -1,7 +1,7 @@
 """Sessions that stay open, counted from logs."""
 
-from popbsmtp_wrap.watch.observed_login import Sighting
-from popbsmtp_wrap.watch.open_sessions import Sessions
+from popbsmtp_wrap.watch.observed_login import ObservedLogin
+from popbsmtp_wrap.watch.open_sessions import OpenSessions
 
 EVERY_S = 600.0
 MAX_S = 43200.0
@@ -9,12 +9,12 @@ PHONE = "198.51.100.7"
 
 
 def seen(at, address=PHONE, service="imap"):
-    return Sighting(address, "alice", service, at)
+    return ObservedLogin(address, "alice", service, at)
 
 
 def sessions(most=100):
     """Return the sessions of a courier that has logged a logout before."""
-    counted = Sessions(most)
+    counted = OpenSessions(most)
     counted.logout("courier", "imap", "203.0.113.99")
     return counted
 
@@ -73,7 +73,7 @@ def test_lost_logouts_of_a_client_that_comes_every_hour_end_one_by_one():
 
 
 def test_a_server_that_logs_no_logout_opens_nothing_for_long():
-    counted = Sessions()
+    counted = OpenSessions()
     counted.login("dovecot", seen(0.0))
     assert due(counted, 600.0) == []
 

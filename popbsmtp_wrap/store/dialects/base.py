@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.config import Database
-from popbsmtp_wrap.config.database_url import Place
+from popbsmtp_wrap.config.database_url import Endpoint
 from popbsmtp_wrap.errors import PopbsmtpError, RowRefusedError, SchemaError
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
 
@@ -137,7 +137,7 @@ class Dialect:
         """Return the driver's arguments that bound every wait."""
         raise NotImplementedError
 
-    def at_place(self, url: URL, place: Place = Place()) -> URL:  # noqa: B008 - it is frozen
+    def at_place(self, url: URL, place: Endpoint = Endpoint()) -> URL:  # noqa: B008 - it is frozen
         """Return *url* with the host and port, or the socket, of *place*."""
         if place.socket:
             url = url.update_query_dict({self.socket_option: place.socket})

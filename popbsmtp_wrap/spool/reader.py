@@ -57,7 +57,7 @@ class _Part:
     bad: list[tuple[int, int]] = field(default_factory=list)
 
 
-class Drain:
+class SpoolReader:
     """Yields what waits in the closed segments, oldest first. For one thread.
 
     After a crash, what was not committed comes again, and at most what was.

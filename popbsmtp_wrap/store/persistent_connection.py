@@ -13,7 +13,7 @@ from popbsmtp_wrap.store.engine import Store
 from popbsmtp_wrap.store.timeouts import limit_answers
 
 
-class Session:
+class PersistentConnection:
     """A connection that stays until something fails on it. Not safe to share between threads."""
 
     def __init__(self, store: Store) -> None:
