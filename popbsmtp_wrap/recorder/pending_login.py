@@ -41,7 +41,8 @@ class PendingLogin:
     def __init__(self, login: Login, since: float, answer: Answer | None) -> None:
         """*login* was *login.age_s* old at *since*, on the monotonic clock."""
         self._attempts = [_Attempt(login, since, [answer] if answer else [])]
-        self._settled: asyncio.Event | None = None
+        # Who waits until everybody is answered, also in those that were merged into this.
+        self._settled: list[asyncio.Event] = []
         # Nobody waits for it: everybody has been told that it is not safe.
         self.kept = answer is None
 
@@ -80,10 +81,13 @@ class PendingLogin:
         self._add(_Attempt(login, since, [answer]))
 
     def merge(self, other: "PendingLogin") -> None:
-        """Add the logins of *other*, of the same address."""
-        self.kept = self.kept or other.kept
+        """Take over the logins of *other*, of the same address, and who waits for them."""
+        self.kept, other.kept = self.kept or other.kept, False
         for attempt in other._attempts:  # noqa: SLF001 - the same class
-            self._add(attempt)
+            answers, attempt.answers = attempt.answers, []
+            self._add(_Attempt(attempt.login, attempt.since, answers))
+        self._settled += other._settled  # noqa: SLF001
+        other._settled = []  # noqa: SLF001
 
     def refuse(self, reason: str) -> bool:
         """Answer the latest login with *reason*; return True if an earlier one is left."""
@@ -105,16 +109,17 @@ class PendingLogin:
             answers, attempt.answers = attempt.answers, []
             for answer in answers:
                 answer(trouble)
-        if self._settled is not None:
-            self._settled.set()
+        for event in self._settled:
+            event.set()
+        self._settled = []
 
     async def settled(self) -> None:
         """Return when everybody is answered."""
         if not self.is_open:
             return
-        if self._settled is None:
-            self._settled = asyncio.Event()
-        await self._settled.wait()
+        event = asyncio.Event()
+        self._settled.append(event)
+        await event.wait()
 
     def _add(self, new: _Attempt) -> None:
         for attempt in self._attempts:

@@ -1,5 +1,6 @@
 """Logins of one address that wait together."""
 
+import asyncio
 import time
 
 import pytest
@@ -25,6 +26,28 @@ def test_of_two_logins_the_later_one_counts(age_s, since, user):
     assert entry.login.user == user
     assert entry.moment == (1000.0 if user == "alice" else since - age_s)
     entry.answer(None)
+    assert heard == [None, None]
+
+
+@pytest.mark.parametrize("user", ["alice", "bob"])
+def test_whoever_waits_for_a_merged_login_hears_with_the_others(user):
+    heard = []
+
+    async def main():
+        kept = PendingLogin(login("alice", 0), 1000.0, heard.append)
+        merged = PendingLogin(login(user, 0), 1001.0, heard.append)
+        waiting = asyncio.create_task(merged.settled())
+        await asyncio.sleep(0)
+        kept.merge(merged)
+        assert not merged.is_open
+        async with asyncio.timeout(20):
+            await merged.settled()
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            kept.answer(None)
+            await waiting
+
+    asyncio.run(main())
     assert heard == [None, None]
 
 
