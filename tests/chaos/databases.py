@@ -109,10 +109,16 @@ class Sqlite(Target):
         self.resume()
 
     def pause(self) -> None:
-        self._hold = sqlite3.connect(
-            self.path, isolation_level=None, timeout=20, check_same_thread=False
-        )
-        self._hold.execute("BEGIN EXCLUSIVE")
+        if self._hold is not None:
+            return
+        hold = sqlite3.connect(self.path, isolation_level=None, timeout=20, check_same_thread=False)
+        try:
+            hold.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            # Another fault has it locked, which is the same to the recorder.
+            hold.close()
+        else:
+            self._hold = hold
 
     def resume(self) -> None:
         if self._hold is not None:

@@ -67,6 +67,7 @@ class Manager:
         self._root: reaper.Process | None = None
         self._held = False
         self._paused = False
+        self._paused_since = 0.0
         self._wanted = True
         self._fed = 0.0
         self._ready = False
@@ -74,6 +75,7 @@ class Manager:
         self._starting_since: float | None = None
         self._away: list[Window] = []
         self.crashes: list[Window] = []
+        self.stops: list[Window] = []
         self._thread = threading.Thread(target=self._manage, daemon=True)
 
     def start(self) -> None:
@@ -112,6 +114,7 @@ class Manager:
         """SIGSTOP."""
         with self._lock:
             self._paused = True
+            self._paused_since = time.time()
             self._goes_away(ready=True)
             self._signal(signal.SIGSTOP)
 
@@ -119,6 +122,9 @@ class Manager:
         """SIGCONT."""
         with self._lock:
             self._signal(signal.SIGCONT)
+            if self._paused:
+                # What was under way is done a moment later.
+                self.stops.append(Window(self._paused_since, time.time() + 1))
             self._paused = False
             if self._ready:
                 self._is_back()

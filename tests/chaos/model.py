@@ -81,7 +81,8 @@ class History:
     losses: list[Window] = field(default_factory=list)
     # The recorder was killed at the end of each, and may have been stopped since its beginning.
     crashes: list[Window] = field(default_factory=list)
-    # The database held statements back: their rows may be younger by that (docs/recorder.md).
+    # The database held statements back, or the recorder was stopped with one under way: their rows
+    # may be younger by that (docs/recorder.md).
     stalls: list[Window] = field(default_factory=list)
     short_graces: list[ShortGrace] = field(default_factory=list)
     # The longest time for which an address was written once only.
@@ -203,11 +204,10 @@ def _forbidden(
 
 def _latest(history: History, attempt: Attempt) -> float:
     """Return the latest time that a row of *attempt* may have."""
-    latest = attempt.ended
-    for stall in sorted(history.stalls, key=lambda s: s.began):
-        if stall.began <= latest <= stall.ended:
-            latest = stall.ended
-    return latest
+    # It may be written, from the spool as well, in any stall after it.
+    stalls = [stall for stall in history.stalls if stall.ended >= attempt.ended]
+    longest_s = max((s.ended - max(s.began, attempt.ended) for s in stalls), default=0.0)
+    return attempt.ended + longest_s
 
 
 def _said(attempt: Attempt) -> str:

@@ -242,5 +242,6 @@ class Site:
                 self.history,
                 attempts=list(self.history.attempts),
                 crashes=list(self.manager.crashes),
+                stalls=[*self.history.stalls, *self.manager.stops],
             )
         return violations(history, self.database.rows(), time.time(), self.lag.worst())

@@ -59,6 +59,7 @@ def window(began, ended):
         ([login(0)], None, {"losses": [window(1, 2)]}),
         ([login(3)], None, {"losses": [window(1, 2)], "crashes": [window(4, 14)]}),
         ([login(0, took=2)], 20, {"stalls": [window(1, 20)]}),
+        ([login(0)], 20, {"stalls": [window(1, 20)]}),
         ([login(0)], None, {"short_graces": [ShortGrace(NOW + 20, NOW + 23, 12)]}),
     ],
 )
@@ -88,7 +89,8 @@ def test_what_may_be_so_is_no_violation(attempts, row, more):
         ([login(3)], None, {"losses": [window(1, 2)], "crashes": [window(6, 9)]}, "found no row"),
         ([login(8)], None, {"losses": [window(1, 2)], "crashes": [window(9, 9)]}, "found no row"),
         ([login(0, took=2)], 30, {"stalls": [window(1, 20)]}, "younger by 10.0 s"),
-        ([login(0)], 20, {"stalls": [window(1, 20)]}, "younger by"),
+        ([login(0)], 23, {"stalls": [window(1, 20)]}, "younger by 3.9 s"),
+        ([login(30)], 34, {"stalls": [window(1, 20)]}, "younger by 3.9 s"),
         ([login(15)], None, {"short_graces": [ShortGrace(NOW + 20, NOW + 23, 12)]}, "no row"),
     ],
 )
