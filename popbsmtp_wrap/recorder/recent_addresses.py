@@ -1,5 +1,6 @@
 """The addresses that were written a moment ago: phones log in every few minutes, or seconds."""
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from popbsmtp_wrap.login import Login
@@ -70,6 +71,13 @@ class RecentAddresses:
         """Have the next login of *address* written, and none before it."""
         self._written.pop(address, None)
         self._hits.pop(address, None)
+
+    def write_again(self, addresses: Iterable[str] | None) -> None:
+        """Have the next login of *addresses*, None for all, written; what needed no write stays."""
+        if addresses is None:
+            self.clear()
+        for address in addresses or ():
+            self._written.pop(address, None)
 
     def clear(self) -> None:
         """Have the next login of every address written; logins that needed no write stay hits."""

@@ -62,9 +62,14 @@ def open_bad(path: str, name: str) -> int:
 
 def _open_regular(full: str, flags: int) -> int:
     descriptor = os.open(full, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    # A file with two names may be somebody else's: a hard link needs no right to write.
+    wrong = None if stat.S_ISREG(status.st_mode) else "no regular file"
+    if wrong is None and flags & os.O_APPEND and status.st_nlink != 1:
+        wrong = "a file with another name"
+    if wrong:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "no regular file")
+        raise OSError(errno.EINVAL, wrong)
     return descriptor
 
 

@@ -245,7 +245,7 @@ def test_bad_records_beyond_the_size_are_skipped_and_said(path):
     assert os.listdir(path) == []
 
 
-@pytest.mark.parametrize("kind", ["FIFO", "link", "directory"])
+@pytest.mark.parametrize("kind", ["FIFO", "link", "hard link", "directory"])
 def test_bad_records_go_into_nothing_but_a_file(path, kind):
     (path / NAME).write_bytes(b"bad\n" + record(1))
     target = path / "target"
@@ -255,6 +255,8 @@ def test_bad_records_go_into_nothing_but_a_file(path, kind):
         os.mkfifo(aside)
     elif kind == "link":
         aside.symlink_to(target)
+    elif kind == "hard link":
+        aside.hardlink_to(target)
     else:
         aside.mkdir()
     with lock(str(path), SIZE) as spool:

@@ -72,3 +72,16 @@ def test_an_old_login_answers_no_later_one():
     recent = RecentAddresses(REFRESH_S)
     recent.add("198.51.100.7", 400.0)
     assert not recent.covers(Login("198.51.100.7"), 1000.0)
+
+
+def test_a_login_that_is_to_be_written_again_does_not_lose_the_one_that_needed_no_write():
+    recent = RecentAddresses(REFRESH_S)
+    for number in (7, 8):
+        recent.add(f"198.51.100.{number}", 1000.0)
+        assert recent.covers(Login(f"198.51.100.{number}"), 1001.0)
+    recent.write_again(["198.51.100.7"])
+    assert not recent.covers(Login("198.51.100.7"), 1002.0)
+    assert recent.covers(Login("198.51.100.8"), 1002.0)
+    recent.write_again(None)
+    assert not recent.covers(Login("198.51.100.8"), 1003.0)
+    assert set(recent.take_hits()) == {"198.51.100.7", "198.51.100.8"}
