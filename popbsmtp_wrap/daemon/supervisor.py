@@ -24,6 +24,8 @@ from popbsmtp_wrap.daemon import service_manager
 from popbsmtp_wrap.daemon.event_log import EventLog
 
 Job = Callable[[], Coroutine[Any, Any, None]]
+# A job has nothing to wait for after its cancellation.
+CANCEL_S: Final = 1.0
 # The manager counts from the last word that it got; sd_watchdog_enabled(3) recommends half.
 _FEEDS_PER_LIMIT: Final = 3
 
@@ -108,12 +110,15 @@ class Supervisor:
         await self._ends.wait()
 
     async def cancel(self) -> None:
-        """Cancel all jobs and wait for their end."""
+        """Cancel all jobs and wait for their end, at most CANCEL_S."""
         self._ends.set()
         jobs = list(self._jobs)
         for task in jobs:
             task.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+        if jobs:
+            _, late = await asyncio.wait(jobs, timeout=CANCEL_S)
+            for task in late:
+                self._log.event("not_ended", what=task.get_name())
 
     def _stuck_at(self, limit_s: float) -> str:
         for name, oldest_s in self._progress.items():

@@ -49,13 +49,18 @@ class WorkerThread:
                 self._log.unexpected(f"{self._name} thread", error)
             raise self._failure(f"{type(error).__name__}: {error}") from error
 
+    def run_later(self, call: Callable[[], object]) -> None:
+        """Run *call* after the calls so far; nobody waits for it, or hears that it failed."""
+        if not self._ended:
+            self._submit(call).add_done_callback(lambda future: future.exception())
+
     def end(self, last: Callable[[], object] | None = None) -> None:
         """End the thread after the calls so far, and then *last*; nobody waits for it."""
         if self._ended:
             return
         if last is not None:
             # Nobody can act on it: what *last* closes goes with the process.
-            self._submit(last).add_done_callback(lambda future: future.exception())
+            self.run_later(last)
         self._ended = True
         self._calls.put(None)
 

@@ -91,8 +91,8 @@ class Renewals:
             self._renewed[source] = since
             self._failing.discard(source)
         finally:
-            # It is not needed again for minutes.
-            await self._thread.run(store.engine.dispose)
+            # It is not needed again for minutes. Behind a call that hangs nobody waits for it.
+            self._thread.run_later(store.engine.dispose)
         return renewed
 
     def _away_s(self, source: str, since: float) -> float:

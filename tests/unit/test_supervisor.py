@@ -29,6 +29,13 @@ def log():
     return Events()
 
 
+async def ignores_its_cancellation():
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.Event().wait()
+
+
 async def for_ever():
     await asyncio.Event().wait()
 
@@ -248,3 +255,14 @@ def test_a_traceback_is_one_field_of_one_line():
         text = lines.read().decode()
     assert text.count("\n") == 1
     assert 'traceback="Traceback (most recent call last):\\n' in text
+
+
+def test_a_job_that_ignores_its_cancellation_is_not_waited_for(log):
+    async def scenario(supervisor):
+        supervisor.start("renewals", ignores_its_cancellation)
+        supervisor.start("others", for_ever)
+        await asyncio.sleep(0)
+        supervisor.stop()
+
+    assert not run(log, scenario).failed
+    assert log.written == [("not_ended", {"what": "renewals"})]
