@@ -1,6 +1,7 @@
 """Commands about the resident recorder and its spool."""
 
 import json
+import signal
 from typing import Any
 
 import click
@@ -17,6 +18,9 @@ def serve(invocation: Invocation) -> None:
     configuration again, except recorder.spool, log and user. Started by root it becomes
     recorder.user.
     """
+    # By default it ends the process; what is not read yet need not be read again.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
     from popbsmtp_wrap.recorder import service
 
     service.run(invocation.settings)

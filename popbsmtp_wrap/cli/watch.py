@@ -125,11 +125,12 @@ def _run(
     verbose: bool,
 ) -> None:
     from popbsmtp_wrap.daemon.daemonize import Background, PidFile
+    from popbsmtp_wrap.daemon.reload import EarlyReload
     from popbsmtp_wrap.logs.checkpoint import Checkpoint
     from popbsmtp_wrap.watch.log_target import WatchLog
     from popbsmtp_wrap.watch.service import WatchService
 
-    background = Background()
+    background, early = Background(), EarlyReload()
     # Whatever can be wrong is found while somebody looks at the terminal.
     with contextlib.ExitStack() as stack:
         settings = load()
@@ -145,7 +146,7 @@ def _run(
             background.enter()
             pid_file.write()
             stack.callback(pid_file.remove)
-        asyncio.run(service.watch(background.started))
+        asyncio.run(service.watch(background.started, early))
 
 
 def _replay(settings: Settings, *, write: bool, show: bool) -> None:

@@ -82,7 +82,9 @@ def load(path: str = DEFAULT_PATH) -> Settings:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Not all that tomllib raises is a TOMLDecodeError: a number of 5,000 digits, brackets in
+        # brackets without end.
         raise ConfigError(f"{path} is not TOML: {error}") from None
     settings = parse(values, path)
     database = settings.database

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from popbsmtp_wrap.config.database_url import read_url
 from popbsmtp_wrap.config.mysql_tls import tls_of
@@ -78,6 +78,8 @@ def command(value: Any) -> tuple[str, ...]:
 def text(value: Any) -> str:
     if not isinstance(value, str):
         raise BadValueError("text in quotes")
+    if "\0" in value:
+        raise BadValueError("text without a zero byte")
     return value
 
 
@@ -203,6 +205,8 @@ def url(value: Any) -> str:
     dialect = re.match("[a-z]*", value) if isinstance(value, str) else None
     if not dialect or dialect[0] not in DIALECTS or any(c.isspace() for c in value):
         raise BadValueError(what)
+    if "\0" in unquote(value):
+        raise BadValueError("a URL without a zero byte")
     if dialect[0] == "sqlite":
         parts = urlsplit(value)
         if parts.netloc or not parts.path.startswith("//") or parts.query:

@@ -19,6 +19,7 @@ from popbsmtp_wrap.config.passwords import masked
 from popbsmtp_wrap.daemon import service_manager
 from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.metrics import Counts
+from popbsmtp_wrap.daemon.reload import EarlyReload, load_beside
 from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
@@ -57,6 +58,7 @@ def run(load: Callable[[], Settings]) -> None:
     nothing.
     """
     startup.fill_standard_descriptors()
+    reload = EarlyReload()
     settings = load()
     capacity = startup.raise_descriptor_limit()
     # Everything that may be wrong in the configuration is found before the first login waits.
@@ -67,7 +69,8 @@ def run(load: Callable[[], Settings]) -> None:
         if not os.path.isdir(settings.recorder.spool):
             startup.prepare_spool(settings)
         startup.drop_privileges(settings)
-        asyncio.run(Service(load, settings, listeners, capacity).serve())
+        service = Service(load, settings, listeners, capacity)
+        asyncio.run(service.serve(reload))
     finally:
         listeners.close()
 
@@ -94,13 +97,15 @@ class Service:
         self._postconf = WorkerThread("postconf", RefusedError)
         self._reload = asyncio.Event()
 
-    async def serve(self) -> None:
+    async def serve(self, early: EarlyReload) -> None:
         """Serve until told to stop. Raise SpoolBusyError, or InternalError as run() does."""
         loop = asyncio.get_running_loop()
         self._supervisor = supervisor = Supervisor(self._log)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        if early.asked:
+            self._reload.set()
         loop.set_exception_handler(supervisor.loop_error)
         self._spool = AsyncSpool(self._current, self._log, self._counts)
         await self._spool.measure()
@@ -195,7 +200,8 @@ class Service:
         if word == "revoke":
             await self._queue.revoke(addresses)
         else:
-            self._queue.forget(addresses)
+            # Whoever has logged in since the row was marked is not forgotten.
+            self._queue.recent.write_again(addresses)
         return ""
 
     def status(self) -> dict[str, Any]:
@@ -272,9 +278,12 @@ class Service:
             self._reload.clear()
             service_manager.reloading()
             try:
-                await self._adopt(self._load())
+                await self._adopt(await load_beside(self._load, self._log))
             except PopbsmtpError as error:
                 self._log.event("reload_failed", error=error)
+            except Exception as error:  # noqa: BLE001 - the settings so far are still good
+                self._log.unexpected("reload", error)
+                self._log.event("reload_failed", error=repr(error))
             service_manager.notify("READY=1")
 
     async def _adopt(self, settings: Settings) -> None:

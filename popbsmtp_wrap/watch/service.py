@@ -12,6 +12,7 @@ from typing import Final
 from popbsmtp_wrap import __version__
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon import service_manager
+from popbsmtp_wrap.daemon.reload import EarlyReload, load_beside
 from popbsmtp_wrap.daemon.supervisor import Job, Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
@@ -65,7 +66,7 @@ class WatchService:
         self._reload = asyncio.Event()
         self._saved: Positions | None = None
 
-    async def watch(self, started: Callable[[], None]) -> None:
+    async def watch(self, started: Callable[[], None], early: EarlyReload) -> None:
         """Watch until told to stop, or until the standard input ends where it is all there is.
 
         *started* is called once it does. Raise InternalError after a job of it has failed.
@@ -75,6 +76,8 @@ class WatchService:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        if early.asked:
+            self._reload.set()
         loop.set_exception_handler(supervisor.loop_error)
         self._handler.networks = await self._networks(self._settings)
         self._positions = self._state.load() if self._state else Positions()
@@ -218,11 +221,14 @@ class WatchService:
             service_manager.reloading()
             self._log.reopen()
             try:
-                settings = self._load()
+                settings = await load_beside(self._load, self._log)
                 networks = await self._networks(settings)
                 self._handler.adopt(settings)
             except PopbsmtpError as error:
                 self._log.event("reload_failed", error=error)
+            except Exception as error:  # noqa: BLE001 - the settings so far are still good
+                self._log.unexpected("reload", error)
+                self._log.event("reload_failed", error=repr(error))
             else:
                 if settings.watch.state != self._settings.watch.state:
                     self._log.event("restart_needed", key="watch.state")

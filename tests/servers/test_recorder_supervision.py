@@ -148,6 +148,69 @@ def test_a_resolver_that_hangs_does_not_hold_up_the_end():
         assert recorder.events("stopped")[0]["lost"] == "0"
 
 
+def test_a_renewal_in_a_resolver_that_hangs_does_not_hold_up_the_end():
+    with silent_name_server():
+        recorder = WithoutResolver()
+        recorder.prepare()
+        asked = recorder.home / "asked"
+        session = '[{"username": "alice", "service": "imap", "pid": "1", "ip": "198.51.100.1"}]'
+        script = f"#!/bin/sh\ntouch {asked}\necho '{session}'\n"
+        doveadm = write(recorder.home / "doveadm", script, mode=0o755)
+        url = "postgresql://writer@database.example/mail"
+        recorder.configure(url=url, sessions=f'renew = "1s"\ndoveadm = "{doveadm}"')
+        with recorder:
+            wait_until(asked.exists, PATIENCE_S, "the renewal")
+            # A moment later its thread waits for the name.
+            time.sleep(1)
+            began = time.monotonic()
+            recorder.send_signal(signal.SIGTERM)
+            recorder.wait_for_end()
+            assert time.monotonic() - began < 10
+            assert recorder.exit_status == 0
+
+
+BROKEN_FILES = {
+    "no TOML": "grace = 30m\n",
+    "a number without end": f"grace = {'9' * 5000}\n",
+    "brackets without end": f"grace = {'[' * 3000}\n",
+    "a zero byte": '[recorder]\nusers = ["a\\u0000b"]\n',
+}
+
+
+@pytest.mark.parametrize("text", [*BROKEN_FILES.values(), None], ids=[*BROKEN_FILES, "a FIFO"])
+def test_a_broken_configuration_changes_nothing_at_a_reload(text):
+    with Recorder() as recorder:
+        good = recorder.config.read_text()
+        recorder.config.unlink()
+        if text is None:
+            os.mkfifo(recorder.config)
+        else:
+            write(recorder.config, text)
+        recorder.send_signal(signal.SIGHUP)
+        # The event loop does not wait for the file.
+        assert recorder.login("198.51.100.1") == ("OK", "")
+        wait_until(lambda: recorder.events("reload_failed"), PATIENCE_S, "the failure")
+        assert recorder.events("unexpected") == []
+        recorder.config.unlink()
+        write(recorder.config, good)
+        assert recorder.hup()["event"] == "reloaded"
+        assert recorder.login("198.51.100.2") == ("OK", "")
+
+
+def test_a_reload_that_comes_before_the_recorder_is_ready_ends_nothing():
+    recorder = Recorder()
+    recorder.prepare()
+    with contextlib.ExitStack() as stack:
+        process = subprocess.Popen(recorder.command(), stderr=subprocess.DEVNULL)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        # It has read its configuration, and its event loop does not run yet.
+        wait_until(recorder.socket.exists, PATIENCE_S, "the socket")
+        process.send_signal(signal.SIGHUP)
+        assert recorder.login("198.51.100.1") == ("OK", "")
+        assert process.poll() is None
+
+
 @pytest.fixture(scope="module")
 def postgres():
     with Postgres(public_directory()) as server:

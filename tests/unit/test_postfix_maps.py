@@ -94,13 +94,12 @@ def test_a_line_break_or_nul_is_refused_everywhere(kind, part, character):
     words[part] += f"{character}query = SELECT 'OK'".replace(" ", "%20")
     scheme = URLS[kind].partition(":")[0]
     url = f"{scheme}://{words['user']}:{words['password']}@db.example.org/{words['dbname']}"
-    settings = config.parse({"database": {"url": url}}, "popbsmtp.toml")
     with pytest.raises(ConfigError) as refused:
-        map_of(settings)
-    assert str(refused.value) == (
-        f"postfix: the {part} holds a line break or NUL, which a map file cannot hold;"
-        " choose another one"
-    )
+        map_of(config.parse({"database": {"url": url}}, "popbsmtp.toml"))
+    wanted = f"postfix: the {part} holds a line break or NUL, which a map file cannot hold;"
+    if character == "%00":
+        wanted = "expected a URL without a zero byte"
+    assert wanted in str(refused.value)
 
 
 @pytest.mark.parametrize("character", ["%0Aquery=x", "%20"])
@@ -122,8 +121,8 @@ def test_whatever_an_account_holds_it_is_read_back_or_refused(
     user, password, kind, version, tmp_path_factory
 ):
     password = re.split("[\r\n]", password)[0]  # of a password file the first line counts
-    settings = settings_of(kind, password, tmp_path_factory.mktemp("account"), user)
     try:
+        settings = settings_of(kind, password, tmp_path_factory.mktemp("account"), user)
         parameters = map_of(settings, version)
     except ConfigError:
         held = user + password
