@@ -63,3 +63,13 @@ def test_the_readme_shows_what_the_demo_prints():
     # Process numbers and times differ, and the seconds left may.
     varying = r"process \d+|\d\dm \d\ds left|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
     assert re.sub(varying, "#", shown) in re.sub(varying, "#", demo().stdout)
+
+
+def test_every_file_that_the_architecture_names_is_there():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "popbsmtp_wrap"
+    named = set(re.findall(r"`([a-z_/]+\.py)`", page))
+    assert len(named) > 40
+    known = {str(path.relative_to(package)) for path in package.rglob("*.py")}
+    known |= {path.rpartition("/")[2] for path in known}
+    assert named - known == set()
