@@ -38,7 +38,7 @@ def test_a_command_does_not_load_the_others():
     assert done.stdout.startswith("Usage: popbsmtp expire")
     loaded = {name for name in done.stdout.split() if name.startswith("popbsmtp_wrap.cli.")}
     assert loaded == {f"popbsmtp_wrap.cli.{name}" for name in ("main", "context", "logins")}
-    assert not {"asyncio", "sqlalchemy", "popbsmtp_wrap.logs"} & set(done.stdout.split())
+    assert not {"asyncio", "sqlalchemy", "popbsmtp_wrap.logs.recogniser"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
