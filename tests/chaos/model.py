@@ -141,7 +141,9 @@ def _may_be_gone(history: History, attempt: Attempt, lag_s: float) -> bool:
 
 def _was_remembered_in_vain(history: History, attempt: Attempt, lag_s: float) -> bool:
     """Tell whether the recorder took a row that was lost for written, and died before it looked."""
-    lost = any(loss.ended + history.refresh_s >= attempt.began for loss in history.losses)
+    # A login with an age counts as older than it is by what was rounded.
+    remembered_s = history.refresh_s + ROUNDING_S
+    lost = any(loss.ended + remembered_s >= attempt.began for loss in history.losses)
     return lost and any(
         crash.began - VERIFIED_S - lag_s <= attempt.ended <= crash.ended
         for crash in history.crashes

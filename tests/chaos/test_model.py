@@ -87,7 +87,12 @@ def test_what_may_be_so_is_no_violation(attempts, row, more):
         ([login(3)], None, {"losses": [window(1, 2)]}, "found no row"),
         ([login(3)], None, {"crashes": [window(4, 14)]}, "found no row"),
         ([login(3)], None, {"losses": [window(1, 2)], "crashes": [window(6, 9)]}, "found no row"),
-        ([login(8)], None, {"losses": [window(1, 2)], "crashes": [window(9, 9)]}, "found no row"),
+        (
+            [login(10)],
+            None,
+            {"losses": [window(1, 2)], "crashes": [window(11, 11)]},
+            "found no row",
+        ),
         ([login(0, took=2)], 30, {"stalls": [window(1, 20)]}, "younger by 10.0 s"),
         ([login(0)], 23, {"stalls": [window(1, 20)]}, "younger by 3.9 s"),
         ([login(30)], 34, {"stalls": [window(1, 20)]}, "younger by 3.9 s"),
