@@ -109,8 +109,10 @@ class MySQL(Dialect):
             "charset": "utf8mb4",
             # NOW() without ambiguous hours. Numeric: needs no time zone tables. The server gives up
             # a lock before the client gives up the server: a statement that nobody waits for any
-            # more must not be executed when the lock is free.
-            "init_command": "SET time_zone = '+00:00', "
+            # more must not be executed when the lock is free. Strict for every engine: an address
+            # that its column cuts is another client's.
+            "init_command": "SET time_zone = '+00:00',"
+            " sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES'), "
             + ", ".join(
                 f"{name} = LEAST(@@{name}, {max(1, ceil(answer_s) - 1)})" for name in _LOCK_WAITS
             ),
