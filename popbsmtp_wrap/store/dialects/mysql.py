@@ -220,6 +220,11 @@ _TROUBLES: Final[Mapping[tuple[int, ...], Trouble]] = {
     ),
     # Gone away, lost during query, server shutdown.
     (2006, 2013, 2055, 1053): Trouble(StoreUnavailableError, DOWN, again=True),
+    # They pass: KILL QUERY, KILL, a row or a table that has changed meanwhile, an error of COMMIT,
+    # packets that are lost on the way, a rollback of group replication, a client that was idle.
+    (1317, 1927, 1020, 1412, 1180, 1158, 1159, 1160, 1161, 3101, 4031): Trouble(
+        StoreUnavailableError, "try again", again=True
+    ),
     # --read-only, a transaction that is read-only, innodb_read_only.
     (1290, 1792, 1836): Trouble(
         StoreUnavailableError,
