@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import partial
+from math import ceil
 from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.canaries import takes_any
 from popbsmtp_wrap.store.engine import Store, explained, retrying
-from popbsmtp_wrap.store.logins import newest, row, upsert_rows
+from popbsmtp_wrap.store.logins import is_kept, is_short, newest, not_kept, row, upsert_rows
 from popbsmtp_wrap.store.persistent_connection import PersistentConnection
 from popbsmtp_wrap.store.sifting import NotWritten, Outcome, Seen, Sifting
 
@@ -88,21 +89,33 @@ class BatchWriter:
             with closing(driver.cursor()) as cursor:
                 # The server gives up before we do: what it goes on with would stay with it.
                 before = self._lock_limit(limit_s * _LOCK_SHARE)
-                self._execute(partial(self._session.execute, cursor, before=before), batch)
+
+                def execute(text: str, values: Any) -> int:
+                    self._session.execute(cursor, text, values, before)
+                    return int(cursor.rowcount)
+
+                kept = self._execute(execute, batch)
             self._session.check_in_place()
         except Exception:  # noqa: BLE001 - write() meets it again, and says what it is
             self._session.close()
             return False
-        self._has_taken(batch)
-        return True
+        if kept:
+            self._has_taken(batch)
+        return kept
 
     def commit(self, batch: Sequence[Seen], lock_s: float | None) -> None:
         """Commit all of *batch*, or raise; *lock_s* is for dialect.lock_limit()."""
-        self._retrying(
+        kept = self._retrying(
             partial(self._write, batch, self._lock_limit(lock_s)),
             partial(self._session.begin, keep_ambiguous=True),
         )
+        if not kept and not (len(batch) == 1 and self._is_kept(batch[0])):
+            raise not_kept(self.store)
         self._has_taken(batch)
+
+    def _is_kept(self, seen: Seen) -> bool:
+        login = replace(seen.login, age_s=seen.login.age_s + ceil(time.monotonic() - seen.since))
+        return self._retrying(partial(is_kept, self.store, login))
 
     def reconnect(self) -> None:
         """Have the next statement executed on a new connection."""
@@ -197,15 +210,17 @@ class BatchWriter:
     def _lock_limit(self, limit_s: float | None) -> str:
         return self.store.dialect.lock_limit(self.store.engine, limit_s)
 
-    def _write(self, batch: Sequence[Seen], before: str, connection: Connection) -> None:
+    def _write(self, batch: Sequence[Seen], before: str, connection: Connection) -> bool:
         self.store.dialect.begin_write(connection.exec_driver_sql)
 
-        def execute(text: str, values: Any) -> None:
-            connection.exec_driver_sql(before + text, values)
+        def execute(text: str, values: Any) -> int:
+            return int(connection.exec_driver_sql(before + text, values).rowcount)
 
-        self._execute(execute, batch)
+        return self._execute(execute, batch)
 
-    def _execute(self, execute: Callable[..., object], batch: Sequence[Seen]) -> None:
+    def _execute(self, execute: Callable[[str, Any], int], batch: Sequence[Seen]) -> bool:
+        """Write *batch* by *execute*, which returns a count; return False if rows are left out."""
+        kept = True
         now = time.monotonic()
         logins = newest(
             replace(login, age_s=age_s) if (age_s := login.age_s + int(now - since)) else login
@@ -214,10 +229,12 @@ class BatchWriter:
         done = 0
         while done < len(logins):
             size = largest_size(len(logins) - done)
-            self._execute_rows(execute, logins[done : done + size])
+            count = self._execute_rows(execute, logins[done : done + size])
+            kept = kept and not is_short(self.store, count, size)
             done += size
+        return kept
 
-    def _execute_rows(self, execute: Callable[..., object], logins: Sequence[Login]) -> None:
+    def _execute_rows(self, execute: Callable[[str, Any], int], logins: Sequence[Login]) -> int:
         size = len(logins)
         if size not in self._statements:
             self._statements[size] = self._compile(size)
@@ -229,7 +246,7 @@ class BatchWriter:
             values[f"u{number}"] = login.user
             values[f"s{number}"] = login.service
         parameters: Any = values if order is None else tuple(values[name] for name in order)
-        execute(text, parameters)
+        return execute(text, parameters)
 
     def _compile(self, size: int) -> _Statement:
         """Return the upsert of *size* rows as text for the driver."""

@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import Executable
 
-from popbsmtp_wrap.errors import MisfitError, PopbsmtpError
+from popbsmtp_wrap.config.passwords import masked
+from popbsmtp_wrap.errors import MisfitError, PopbsmtpError, RowRefusedError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store.dialects.base import AHEAD_S
+from popbsmtp_wrap.store.dialects.base import AHEAD_S, NOT_KEPT
 from popbsmtp_wrap.store.engine import Store, retrying, transaction
 from popbsmtp_wrap.store.portions import in_portions
 from popbsmtp_wrap.store.tombstone import (
@@ -29,6 +30,8 @@ from popbsmtp_wrap.store.tombstone import (
 # What the narrow columns of an old script take: varchar(20) for a user, imap and pop3.
 _SHORT_USER = 20
 _SHORT_SERVICE = 4
+# What may pass between an upsert and a look at its row, in whole seconds.
+_KEPT_S = 5
 # Addresses that one statement revokes: their rows are locked together.
 _MOST_REVOKED = 100
 
@@ -120,19 +123,44 @@ def record(store: Store, login: Login, patience_s: float = 5.0, since: float | N
     attempts = spellings(login)
     since = time.monotonic() if since is None else since
 
-    def write(connection: Connection, attempt: Login) -> None:
+    def write(connection: Connection, attempt: Login) -> bool:
         store.dialect.begin_write(connection.exec_driver_sql)
         age_s = attempt.age_s + int(time.monotonic() - since)
-        connection.execute(upsert(store, [replace(attempt, age_s=age_s)]))
+        aged = replace(attempt, age_s=age_s)
+        count = connection.execute(upsert(store, [aged])).rowcount
+        return not is_short(store, count, 1) or is_kept(store, aged, connection)
 
     for attempt in attempts:
         try:
-            retrying(store, partial(write, attempt=attempt), patience_s)
+            kept = retrying(store, partial(write, attempt=attempt), patience_s)
         except PopbsmtpError as error:
             if attempt is attempts[-1] or not isinstance(error, MisfitError):
                 raise
         else:
+            if not kept:
+                raise not_kept(store)
             return
+
+
+def is_short(store: Store, count: int, rows: int) -> bool:
+    """Tell whether an upsert of *rows* that counted *count* has left some out, without an error."""
+    # Some drivers count nothing: -1.
+    return store.dialect.counts_upserts and 0 <= count < rows
+
+
+def is_kept(store: Store, login: Login, connection: Connection) -> bool:
+    """Tell whether the row of *login*, written just now, is there.
+
+    A trigger may put it where the count does not see it: into a partition, the old way.
+    """
+    oldest = store.dialect.ago(login.age_s + _KEPT_S)
+    query = sa.select(store.address).where(store.address == login.address)
+    return connection.execute(query.where(store.last_seen >= oldest)).first() is not None
+
+
+def not_kept(store: Store) -> RowRefusedError:
+    """Return the error for a login that the table drops without one."""
+    return RowRefusedError(f"{masked(store.database.url)}: {NOT_KEPT}")
 
 
 def spellings(login: Login) -> list[Login]:

@@ -55,6 +55,8 @@ class MySQL(Dialect):
 
     # It limits the whole statement.
     lock_limit_is_exact = False
+    # 1 for a new row, 2 for one that has changed, 0 for one that is as it was.
+    counts_upserts = False
     # Note 1592, "more than one UNIQUE KEY".
     has_unsafe_upserts = True
     # Data definition commits at once: a table without its index must not be seen, nor stay.
