@@ -3,9 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import replace
 from functools import partial
-from math import ceil
 from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -16,7 +14,7 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.canaries import takes_any
 from popbsmtp_wrap.store.engine import Store, explained, retrying
-from popbsmtp_wrap.store.logins import is_kept, is_short, newest, not_kept, row, upsert_rows
+from popbsmtp_wrap.store.logins import aged, is_kept, is_short, newest, not_kept, row, upsert_rows
 from popbsmtp_wrap.store.persistent_connection import PersistentConnection
 from popbsmtp_wrap.store.sifting import NotWritten, Outcome, Seen, Sifting
 
@@ -114,7 +112,7 @@ class BatchWriter:
         self._has_taken(batch)
 
     def _is_kept(self, seen: Seen) -> bool:
-        login = replace(seen.login, age_s=seen.login.age_s + ceil(time.monotonic() - seen.since))
+        login = aged(seen.login, seen.since, time.monotonic())
         return self._retrying(partial(is_kept, self.store, login))
 
     def reconnect(self) -> None:
@@ -222,10 +220,7 @@ class BatchWriter:
         """Write *batch* by *execute*, which returns a count; return False if rows are left out."""
         kept = True
         now = time.monotonic()
-        logins = newest(
-            replace(login, age_s=age_s) if (age_s := login.age_s + int(now - since)) else login
-            for login, since in batch
-        )
+        logins = newest(aged(login, since, now) for login, since in batch)
         done = 0
         while done < len(logins):
             size = largest_size(len(logins) - done)

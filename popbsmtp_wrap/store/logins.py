@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,6 +31,9 @@ from popbsmtp_wrap.store.tombstone import (
 # What the narrow columns of an old script take: varchar(20) for a user, imap and pop3.
 _SHORT_USER = 20
 _SHORT_SERVICE = 4
+# A login that is written within this is one of now. Any other is rounded up to whole seconds:
+# rounded down, it would lie after a revocation that it was before (tombstone.py).
+_PROMPT_S = 0.2
 # What may pass between an upsert and a look at its row, in whole seconds.
 _KEPT_S = 5
 # Addresses that one statement revokes: their rows are locked together.
@@ -125,10 +129,9 @@ def record(store: Store, login: Login, patience_s: float = 5.0, since: float | N
 
     def write(connection: Connection, attempt: Login) -> bool:
         store.dialect.begin_write(connection.exec_driver_sql)
-        age_s = attempt.age_s + int(time.monotonic() - since)
-        aged = replace(attempt, age_s=age_s)
-        count = connection.execute(upsert(store, [aged])).rowcount
-        return not is_short(store, count, 1) or is_kept(store, aged, connection)
+        old = aged(attempt, since, time.monotonic())
+        count = connection.execute(upsert(store, [old])).rowcount
+        return not is_short(store, count, 1) or is_kept(store, old, connection)
 
     for attempt in attempts:
         try:
@@ -140,6 +143,12 @@ def record(store: Store, login: Login, patience_s: float = 5.0, since: float | N
             if not kept:
                 raise not_kept(store)
             return
+
+
+def aged(login: Login, since: float, now: float) -> Login:
+    """Return *login*, which was as old as it says at *since*, as it is at *now*."""
+    passed_s = now - since
+    return replace(login, age_s=login.age_s + ceil(passed_s)) if passed_s > _PROMPT_S else login
 
 
 def is_short(store: Store, count: int, rows: int) -> bool:
