@@ -14,7 +14,16 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.canaries import takes_any
 from popbsmtp_wrap.store.engine import Store, explained, retrying
-from popbsmtp_wrap.store.logins import aged, is_kept, is_short, newest, not_kept, row, upsert_rows
+from popbsmtp_wrap.store.logins import (
+    aged,
+    is_kept,
+    is_short,
+    newest,
+    not_kept,
+    row,
+    unpadded,
+    upsert_rows,
+)
 from popbsmtp_wrap.store.persistent_connection import PersistentConnection
 from popbsmtp_wrap.store.sifting import NotWritten, Outcome, Seen, Sifting
 
@@ -150,7 +159,8 @@ class BatchWriter:
             if error.connection_invalidated:
                 raise explained(self.store, error) from error
             return set()
-        return {address for (address,) in found} - {address for (address,) in free}
+        held = {address for (address,) in found} - {address for (address,) in free}
+        return set(map(unpadded, held))
 
     def takes_others(self) -> bool:
         """Tell whether the database would take another login now; none is kept."""
@@ -164,7 +174,7 @@ class BatchWriter:
         query = sa.select(self.store.address).where(self.store.address.in_(sorted(addresses)))
         query = query.where(self.store.dialect.fresh(self.store.last_seen, grace_s))
         found = self._retrying(lambda connection: connection.execute(query).all())
-        return set(addresses) - {address for (address,) in found}
+        return set(addresses) - {unpadded(address) for (address,) in found}
 
     @property
     def replacements(self) -> int:

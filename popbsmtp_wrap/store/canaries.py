@@ -15,7 +15,7 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.diagnosis import CANARY
 from popbsmtp_wrap.store.engine import Store
-from popbsmtp_wrap.store.logins import upsert
+from popbsmtp_wrap.store.logins import unpadded, upsert
 from popbsmtp_wrap.store.tombstone import is_live
 
 # Expired where a table without transactions keeps it.
@@ -81,4 +81,4 @@ def _newest(store: Store, run: Run) -> Login | None:
         found = run(lambda connection: connection.execute(query).first())
     except PopbsmtpError:
         return None
-    return Login(*found) if found else None
+    return Login(unpadded(found[0]), *found[1:]) if found else None

@@ -221,7 +221,13 @@ def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row
     with transaction(store) as connection:
         for found, user, service, first, last, remaining, may_relay in connection.execute(query):
             since = None if first is None else int(first)
-            yield Row(found, user, service, since, int(last), int(remaining), bool(may_relay))
+            times = (since, int(last), int(remaining))
+            yield Row(unpadded(found), user, service, *times, bool(may_relay))
+
+
+def unpadded(address: str) -> str:
+    """Return *address* as it was written: PostgreSQL's char(n) adds blanks, and ignores them."""
+    return address.rstrip(" ")
 
 
 def remaining_s(store: Store, address: str, grace_s: int) -> int | None:
