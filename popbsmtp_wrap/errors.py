@@ -8,6 +8,8 @@ class PopbsmtpError(Exception):
     """The root of the tree: a negative answer or a failed check."""
 
     exit_code = 1
+    # Whether the database may refuse just the logins that met this, and take others.
+    in_doubt = False
 
 
 class ConfigError(PopbsmtpError):

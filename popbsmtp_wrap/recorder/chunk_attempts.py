@@ -1,6 +1,6 @@
 """What to write of a chunk of the spool, and what of it has to stay there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.spool.reader import Chunk
@@ -55,7 +55,11 @@ class ChunkAttempts:
             self.refused += 1
             if self._left[seen.login.address]:
                 self._due.append(seen.login.address)
-        for seen, _ in outcome.locked:
+        self.put_off([seen for seen, _ in outcome.locked])
+
+    def put_off(self, batch: Iterable[Seen]) -> None:
+        """Keep the logins of *batch*, and all before them of the same addresses, for later."""
+        for seen in batch:
             earlier = self._left[seen.login.address]
             self.put_back += [stored for _, stored in earlier]
             self.put_back.append(self._tried[seen.login.address])

@@ -254,7 +254,14 @@ class CommitQueue:
 
     async def _write(self, batch: list[Seen]) -> Outcome:
         """Commit *batch*, count and log what was not taken, and return that."""
-        outcome = await self.database.write(batch)
+        try:
+            outcome = await self.database.write(batch)
+        except PopbsmtpError as error:
+            if error.in_doubt:
+                # Others are tried before these come again.
+                for seen in batch:
+                    self.locked.add(seen.login.address)
+            raise
         for seen, _ in outcome.locked:
             if self.locked.add(seen.login.address):
                 self._log.event("row_locked", address=seen.login.address)
@@ -339,6 +346,8 @@ class CommitQueue:
     def _came_up(self) -> None:
         fallback = self._fallback
         self._log.event("database_up", spooled=fallback.spooled, kept=fallback.kept)
+        # Some may have been in doubt only because nobody's login was taken.
+        self.locked.clear()
         self.retry_kept()
         self._work.set()
         self.drain.start()

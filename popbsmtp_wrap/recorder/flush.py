@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from popbsmtp_wrap.config import Settings
-from popbsmtp_wrap.errors import SpoolBusyError
+from popbsmtp_wrap.errors import PopbsmtpError, SpoolBusyError
 from popbsmtp_wrap.recorder.chunk_attempts import ChunkAttempts
 from popbsmtp_wrap.spool.append import put_all
 from popbsmtp_wrap.spool.directory import Spool, lock
 from popbsmtp_wrap.spool.reader import Chunk, SpoolReader
-from popbsmtp_wrap.store.batch import LARGEST_BATCH, BatchWriter
+from popbsmtp_wrap.store.batch import LARGEST_BATCH, BatchWriter, NotWritten, Outcome
 from popbsmtp_wrap.store.engine import Store
 
 _DROPPED: Final = {
@@ -60,23 +60,38 @@ def flush(store: Store, settings: Settings) -> Flushed:
 def _drain(spool: Spool, writer: BatchWriter, settings: Settings, done: Flushed) -> None:
     """Write chunk by chunk; return when nothing is left, or when another process has the lock."""
     drain = SpoolReader(spool, settings.grace, LARGEST_BATCH)
+    doubt: PopbsmtpError | None = None
     # What _write() puts back into the spool comes after the last chunk, in the next run.
     while (chunk := drain.chunk()) is not None:
         if chunk.logins:
             spool.unlock()
-            _write(writer, chunk, settings, done)
+            doubt = _write(writer, chunk, settings, done) or doubt
             if not spool.relock():
-                return
+                break
         done.problems += [*chunk.errors, *drain.commit()]
         for kind in done.dropped:
             done.dropped[kind] += getattr(chunk, kind)
+    if doubt is not None and not done.committed:
+        raise doubt
 
 
-def _write(writer: BatchWriter, chunk: Chunk, settings: Settings, done: Flushed) -> None:
-    """Commit the logins of *chunk*. Raise PopbsmtpError unless each is written or refused."""
+def _write(
+    writer: BatchWriter, chunk: Chunk, settings: Settings, done: Flushed
+) -> PopbsmtpError | None:
+    """Commit the logins of *chunk*; return why it is in doubt whether the database takes any.
+
+    Raise PopbsmtpError unless each is written, refused, or at the end of the spool.
+    """
+    doubt: PopbsmtpError | None = None
     attempts = ChunkAttempts(chunk, time.monotonic())
     while batch := attempts.next_batch():
-        outcome = writer.write(batch)
+        try:
+            outcome = writer.write(batch)
+        except PopbsmtpError as error:
+            if not error.in_doubt:
+                raise
+            doubt = error
+            outcome = Outcome(locked=[NotWritten(seen, str(error)) for seen in batch])
         attempts.learn(outcome)
         for seen, reason in outcome.refused:
             done.problems.append(f"{seen.login.address} not recorded: {reason}")
@@ -86,3 +101,4 @@ def _write(writer: BatchWriter, chunk: Chunk, settings: Settings, done: Flushed)
         recorder = settings.recorder
         put_all(recorder.spool, recorder.spool_size, attempts.put_back)
     done.committed += attempts.written
+    return doubt

@@ -86,7 +86,8 @@ class SpoolDrain:
         """Write the next chunk of the round; return False when it was the last one.
 
         Only what the database refuses for good is dropped: logins whose rows are locked go to the
-        end of the spool before the chunk is forgotten. Raise as *write* does; the chunk stays then.
+        end of the spool before the chunk is forgotten. Raise as *write* does; the chunk stays then,
+        or is at the end of the spool if the error is in_doubt: others may be taken.
         """
         async with self._one_at_a_time:
             chunk = await self._spool.next_chunk()
@@ -96,8 +97,15 @@ class SpoolDrain:
                     self._locked.clear()  # nothing waits for a row
                 return False
             attempts = ChunkAttempts(chunk, time.monotonic(), self._locked.holds)
+            trouble: PopbsmtpError | None = None
             while batch := attempts.next_batch():
-                attempts.learn(await self._write(batch))
+                try:
+                    attempts.learn(await self._write(batch))
+                except PopbsmtpError as error:
+                    if not error.in_doubt:
+                        raise
+                    trouble = error
+                    attempts.put_off(batch)
             self._put_back.update(login.address for login, _ in attempts.put_back)
             try:
                 await self._spool.put_back(attempts.put_back)
@@ -105,7 +113,10 @@ class SpoolDrain:
             except SpoolError as error:
                 # The chunk is in the table and will be written again, which does no harm.
                 self._log.event("spool_trouble", error=error)
-                return False
+                if trouble is None:
+                    return False
+            if trouble is not None:
+                raise trouble
             return True
 
     async def remove(self, addresses: Collection[str] | None) -> None:

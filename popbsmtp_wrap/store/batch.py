@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -13,9 +12,18 @@ from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store.diagnosis import CANARY
+from popbsmtp_wrap.store.canaries import takes_any
 from popbsmtp_wrap.store.engine import Store, explained, retrying
-from popbsmtp_wrap.store.logins import newest, row, upsert, upsert_rows
+from popbsmtp_wrap.store.logins import (
+    aged,
+    is_kept,
+    is_short,
+    newest,
+    not_kept,
+    row,
+    unpadded,
+    upsert_rows,
+)
 from popbsmtp_wrap.store.persistent_connection import PersistentConnection
 from popbsmtp_wrap.store.sifting import NotWritten, Outcome, Seen, Sifting
 
@@ -29,11 +37,6 @@ _SIZES: Final[tuple[int, ...]] = (*range(1, 33), 64, 128, 256, 512)
 LARGEST_BATCH: Final = _SIZES[-1]
 # How much of a caller's time the server may spend on a lock.
 _LOCK_SHARE: Final = 0.8
-_LONG_AGO_S: Final = 30 * 24 * 3600
-
-
-class _UndoneError(Exception):
-    """What was done in a transaction is not to be kept."""
 
 
 class _Statement(NamedTuple):
@@ -53,6 +56,10 @@ class BatchWriter:
         self._session = PersistentConnection(store)
         self._statements: dict[int, _Statement] = {}
         self._nothing = _nothing(store)
+        # The last login that the database has taken.
+        self._taken: Login | None = None
+        # Why it is not known whether the database takes anything.
+        self._doubt: PopbsmtpError | None = None
 
     def write(self, batch: Sequence[Seen]) -> Outcome:
         """Commit *batch* and return what is not committed; ages grow until the statement is sent.
@@ -60,13 +67,18 @@ class BatchWriter:
         Deadlocks and lost connections are retried. Names that their columns do not take are
         escaped and cut, then left out. Raise StoreUnavailableError, RefusedError or SchemaError
         unless every login is either committed or in the outcome; those that are committed then may
-        be written again.
+        be written again. The error is *in_doubt* when the table is all right, and takes neither
+        these logins nor any other that could be tried: others may be taken.
 
         A batch without trouble is one statement. Locked rows take about 0.3 s where the server can
         tell which they are (PostgreSQL, MariaDB 10.6, MySQL 8, where it is 1 s), and never more
         than answer_s and one answer; a locked table or a server that hangs takes answer_s.
         """
-        return Sifting(self, time.monotonic() + self.store.answer_s).write(batch)
+        try:
+            return Sifting(self, time.monotonic() + self.store.answer_s).write(batch)
+        except PopbsmtpError as error:
+            self._doubt = error if error.in_doubt else None
+            raise
 
     def write_at_once(self, batch: Sequence[Seen], limit_s: float) -> bool:
         """Commit *batch* on the connection that is open, by one attempt of at most *limit_s*.
@@ -84,16 +96,40 @@ class BatchWriter:
             with closing(driver.cursor()) as cursor:
                 # The server gives up before we do: what it goes on with would stay with it.
                 before = self._lock_limit(limit_s * _LOCK_SHARE)
-                self._execute(partial(self._session.execute, cursor, before=before), batch)
+
+                def execute(text: str, values: Any) -> int:
+                    self._session.execute(cursor, text, values, before)
+                    return int(cursor.rowcount)
+
+                kept = self._execute(execute, batch)
             self._session.check_in_place()
         except Exception:  # noqa: BLE001 - write() meets it again, and says what it is
             self._session.close()
             return False
-        return True
+        if kept:
+            self._has_taken(batch)
+        return kept
 
     def commit(self, batch: Sequence[Seen], lock_s: float | None) -> None:
         """Commit all of *batch*, or raise; *lock_s* is for dialect.lock_limit()."""
-        self._retrying(partial(self._write, batch, self._lock_limit(lock_s)))
+        kept = self._retrying(
+            partial(self._write, batch, self._lock_limit(lock_s)),
+            partial(self._session.begin, keep_ambiguous=True),
+        )
+        if not kept and not (len(batch) == 1 and self._is_kept(batch[0])):
+            raise not_kept(self.store)
+        self._has_taken(batch)
+
+    def _is_kept(self, seen: Seen) -> bool:
+        login = aged(seen.login, seen.since, time.monotonic())
+        return self._retrying(partial(is_kept, self.store, login))
+
+    def reconnect(self) -> None:
+        """Have the next statement executed on a new connection."""
+        self._session.close()
+
+    def _has_taken(self, batch: Sequence[Seen]) -> None:
+        self._taken, self._doubt = batch[-1].login, None
 
     def take_table(self, lock_s: float) -> None:
         """Raise as write() does unless the table takes logins; wait *lock_s* for its lock.
@@ -123,29 +159,12 @@ class BatchWriter:
             if error.connection_invalidated:
                 raise explained(self.store, error) from error
             return set()
-        return {address for (address,) in found} - {address for (address,) in free}
+        held = {address for (address,) in found} - {address for (address,) in free}
+        return set(map(unpadded, held))
 
     def takes_others(self) -> bool:
-        """Tell whether the database would take another login; it is not kept."""
-        # Expired long ago where a table without transactions keeps it.
-        statement = upsert(self.store, [Login(CANARY, "popbsmtp", "imap", _LONG_AGO_S)])
-        # SQLAlchemy 1.4 commits each INSERT outside of its own transactions unless told not to.
-        statement = statement.execution_options(autocommit=False)
-
-        def write(connection: Connection) -> None:
-            self.store.dialect.begin_write(connection.exec_driver_sql)
-            if self.store.autocommit:
-                connection.exec_driver_sql("BEGIN")
-            connection.execute(statement)
-            raise _UndoneError
-
-        try:
-            self._retrying(write)
-        except _UndoneError:
-            return True
-        except PopbsmtpError:
-            return False
-        return False
+        """Tell whether the database would take another login now; none is kept."""
+        return takes_any(self.store, self._retrying, self._session.close, self._taken)
 
     def missing(self, addresses: Collection[str], grace_s: int) -> set[str]:
         """Return those of canonical *addresses* that may not relay: revoked, expired or no row.
@@ -155,7 +174,7 @@ class BatchWriter:
         query = sa.select(self.store.address).where(self.store.address.in_(sorted(addresses)))
         query = query.where(self.store.dialect.fresh(self.store.last_seen, grace_s))
         found = self._retrying(lambda connection: connection.execute(query).all())
-        return set(addresses) - {address for (address,) in found}
+        return set(addresses) - {unpadded(address) for (address,) in found}
 
     @property
     def replacements(self) -> int:
@@ -173,17 +192,25 @@ class BatchWriter:
         A table that is locked does not; it is waited for half as long as for an answer.
         """
         self.take_table(self.store.answer_s / 2)
+        if (doubt := self._doubt) is not None:
+            if not self.takes_others():
+                raise type(doubt)(str(doubt))
+            self._doubt = None
 
     def close(self) -> None:
         """Close the connection."""
         self._session.close()
         self.store.engine.dispose()
 
-    def _retrying(self, work: Callable[[Connection], Result]) -> Result:
+    def _retrying(
+        self,
+        work: Callable[[Connection], Result],
+        begin: Callable[[], AbstractContextManager[Connection]] | None = None,
+    ) -> Result:
         return retrying(
             self.store,
             work,
-            begin=self._session.begin,
+            begin=begin or self._session.begin,
             # SQLite's lock is that of the whole file.
             wait_for_locks=not self.store.dialect.locks_rows,
         )
@@ -191,27 +218,28 @@ class BatchWriter:
     def _lock_limit(self, limit_s: float | None) -> str:
         return self.store.dialect.lock_limit(self.store.engine, limit_s)
 
-    def _write(self, batch: Sequence[Seen], before: str, connection: Connection) -> None:
+    def _write(self, batch: Sequence[Seen], before: str, connection: Connection) -> bool:
         self.store.dialect.begin_write(connection.exec_driver_sql)
 
-        def execute(text: str, values: Any) -> None:
-            connection.exec_driver_sql(before + text, values)
+        def execute(text: str, values: Any) -> int:
+            return int(connection.exec_driver_sql(before + text, values).rowcount)
 
-        self._execute(execute, batch)
+        return self._execute(execute, batch)
 
-    def _execute(self, execute: Callable[..., object], batch: Sequence[Seen]) -> None:
+    def _execute(self, execute: Callable[[str, Any], int], batch: Sequence[Seen]) -> bool:
+        """Write *batch* by *execute*, which returns a count; return False if rows are left out."""
+        kept = True
         now = time.monotonic()
-        logins = newest(
-            replace(login, age_s=age_s) if (age_s := login.age_s + int(now - since)) else login
-            for login, since in batch
-        )
+        logins = newest(aged(login, since, now) for login, since in batch)
         done = 0
         while done < len(logins):
             size = largest_size(len(logins) - done)
-            self._execute_rows(execute, logins[done : done + size])
+            count = self._execute_rows(execute, logins[done : done + size])
+            kept = kept and not is_short(self.store, count, size)
             done += size
+        return kept
 
-    def _execute_rows(self, execute: Callable[..., object], logins: Sequence[Login]) -> None:
+    def _execute_rows(self, execute: Callable[[str, Any], int], logins: Sequence[Login]) -> int:
         size = len(logins)
         if size not in self._statements:
             self._statements[size] = self._compile(size)
@@ -223,7 +251,7 @@ class BatchWriter:
             values[f"u{number}"] = login.user
             values[f"s{number}"] = login.service
         parameters: Any = values if order is None else tuple(values[name] for name in order)
-        execute(text, parameters)
+        return execute(text, parameters)
 
     def _compile(self, size: int) -> _Statement:
         """Return the upsert of *size* rows as text for the driver."""

@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import Executable
 
-from popbsmtp_wrap.errors import MisfitError, PopbsmtpError
+from popbsmtp_wrap.config.passwords import masked
+from popbsmtp_wrap.errors import MisfitError, PopbsmtpError, RowRefusedError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store.dialects.base import AHEAD_S
+from popbsmtp_wrap.store.dialects.base import AHEAD_S, NOT_KEPT
 from popbsmtp_wrap.store.engine import Store, retrying, transaction
 from popbsmtp_wrap.store.portions import in_portions
 from popbsmtp_wrap.store.tombstone import (
@@ -29,6 +31,11 @@ from popbsmtp_wrap.store.tombstone import (
 # What the narrow columns of an old script take: varchar(20) for a user, imap and pop3.
 _SHORT_USER = 20
 _SHORT_SERVICE = 4
+# A login that is written within this is one of now. Any other is rounded up to whole seconds:
+# rounded down, it would lie after a revocation that it was before (tombstone.py).
+_PROMPT_S = 0.2
+# What may pass between an upsert and a look at its row, in whole seconds.
+_KEPT_S = 5
 # Addresses that one statement revokes: their rows are locked together.
 _MOST_REVOKED = 100
 
@@ -120,19 +127,49 @@ def record(store: Store, login: Login, patience_s: float = 5.0, since: float | N
     attempts = spellings(login)
     since = time.monotonic() if since is None else since
 
-    def write(connection: Connection, attempt: Login) -> None:
+    def write(connection: Connection, attempt: Login) -> bool:
         store.dialect.begin_write(connection.exec_driver_sql)
-        age_s = attempt.age_s + int(time.monotonic() - since)
-        connection.execute(upsert(store, [replace(attempt, age_s=age_s)]))
+        old = aged(attempt, since, time.monotonic())
+        count = connection.execute(upsert(store, [old])).rowcount
+        return not is_short(store, count, 1) or is_kept(store, old, connection)
 
     for attempt in attempts:
         try:
-            retrying(store, partial(write, attempt=attempt), patience_s)
+            kept = retrying(store, partial(write, attempt=attempt), patience_s)
         except PopbsmtpError as error:
             if attempt is attempts[-1] or not isinstance(error, MisfitError):
                 raise
         else:
+            if not kept:
+                raise not_kept(store)
             return
+
+
+def aged(login: Login, since: float, now: float) -> Login:
+    """Return *login*, which was as old as it says at *since*, as it is at *now*."""
+    passed_s = now - since
+    return replace(login, age_s=login.age_s + ceil(passed_s)) if passed_s > _PROMPT_S else login
+
+
+def is_short(store: Store, count: int, rows: int) -> bool:
+    """Tell whether an upsert of *rows* that counted *count* has left some out, without an error."""
+    # Some drivers count nothing: -1.
+    return store.dialect.counts_upserts and 0 <= count < rows
+
+
+def is_kept(store: Store, login: Login, connection: Connection) -> bool:
+    """Tell whether the row of *login*, written just now, is there.
+
+    A trigger may put it where the count does not see it: into a partition, the old way.
+    """
+    oldest = store.dialect.ago(login.age_s + _KEPT_S)
+    query = sa.select(store.address).where(store.address == login.address)
+    return connection.execute(query.where(store.last_seen >= oldest)).first() is not None
+
+
+def not_kept(store: Store) -> RowRefusedError:
+    """Return the error for a login that the table drops without one."""
+    return RowRefusedError(f"{masked(store.database.url)}: {NOT_KEPT}")
 
 
 def spellings(login: Login) -> list[Login]:
@@ -184,7 +221,13 @@ def rows(store: Store, grace_s: int, address: str | None = None) -> Iterator[Row
     with transaction(store) as connection:
         for found, user, service, first, last, remaining, may_relay in connection.execute(query):
             since = None if first is None else int(first)
-            yield Row(found, user, service, since, int(last), int(remaining), bool(may_relay))
+            times = (since, int(last), int(remaining))
+            yield Row(unpadded(found), user, service, *times, bool(may_relay))
+
+
+def unpadded(address: str) -> str:
+    """Return *address* as it was written: PostgreSQL's char(n) adds blanks, and ignores them."""
+    return address.rstrip(" ")
 
 
 def remaining_s(store: Store, address: str, grace_s: int) -> int | None:

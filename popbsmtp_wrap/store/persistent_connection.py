@@ -28,9 +28,10 @@ class PersistentConnection:
         self.replacements = 0
 
     @contextmanager
-    def begin(self) -> Iterator[Connection]:
+    def begin(self, *, keep_ambiguous: bool = False) -> Iterator[Connection]:
         """Give the connection; what is executed on it is committed at the end, or at once.
 
+        With *keep_ambiguous* it stays open after an error that may be that of one row.
         Raise FileReplacedError when it was committed to a file that others do not read.
         """
         self._leave_replaced()
@@ -49,9 +50,11 @@ class PersistentConnection:
                     yield self._connection
             self.check_in_place()
         except DBAPIError as error:
-            kind = self._store.dialect.classify(error, self._store.database).kind
+            trouble = self._store.dialect.classify(error, self._store.database)
             # A server that is well has answered. Anything else may be another server by now.
-            if error.connection_invalidated or not issubclass(kind, LockedError | RowRefusedError):
+            is_well = issubclass(trouble.kind, LockedError | RowRefusedError)
+            is_well = is_well or (keep_ambiguous and trouble.ambiguous)
+            if error.connection_invalidated or not is_well:
                 self.close()
             raise
         except BaseException:

@@ -54,15 +54,27 @@ class Sifting:
         self._is_lock = writer.store.dialect.lock_limit_is_exact
         self._refused: list[NotWritten] = []
         self._locked: list[NotWritten] = []
+        # What failed alone, by an error that may be everybody's.
+        self._doubtful: list[tuple[Seen, PopbsmtpError]] = []
         self._wrote = False
         self._is_free = False
-        self._takes_others: bool | None = None
+        self._has_doubts = False
         self._lock_s: float | None = _LOCK_S if writer.store.dialect.locks_rows else None
         self._pieces: list[Sequence[Seen]] = []
 
     def write(self, batch: Sequence[Seen]) -> Outcome:
         """Do as BatchWriter.write() says."""
         self._pieces = [batch] if batch else []
+        try:
+            self._write_pieces()
+            self._settle_doubts()
+        except PopbsmtpError:
+            # The next connection may lead to another server.
+            self._writer.reconnect()
+            raise
+        return Outcome(tuple(self._refused), tuple(self._locked))
+
+    def _write_pieces(self) -> None:
         while self._pieces:
             piece = self._pieces.pop()
             try:
@@ -73,13 +85,42 @@ class Sifting:
                     raise
                 self._go_around(piece, error)
             except PopbsmtpError as error:
-                if not self._is_of_one_row(error):
-                    raise
-                if len(piece) == 1:
-                    self._refused.append(NotWritten(piece[0], str(error)))
-                else:
-                    self._halve(piece)
-        return Outcome(tuple(self._refused), tuple(self._locked))
+                self._find_refused(piece, error)
+
+    def _find_refused(self, piece: Sequence[Seen], error: PopbsmtpError) -> None:
+        """Go on around a row of *piece* that *error* may be of; raise it when it is everybody's."""
+        is_refused = isinstance(error, RowRefusedError)
+        if not is_refused:
+            if not self._is_ambiguous(error):
+                raise error
+            if not self._has_doubts:
+                self._writer.take_table(max(self._deadline - time.monotonic(), _LOCK_S))
+                self._has_doubts = True
+        if len(piece) > 1:
+            self._halve(piece)
+        elif is_refused:
+            self._refused.append(NotWritten(piece[0], str(error)))
+        else:
+            self._doubtful.append((piece[0], error))
+
+    def _settle_doubts(self) -> None:
+        """Find out whether what failed alone is refused, or whether nobody's login is taken.
+
+        Each is tried once more on a new connection: the error may have passed.
+        """
+        if not self._doubtful:
+            return
+        self._writer.reconnect()
+        again, self._doubtful = self._doubtful, []
+        self._pieces = [[seen] for seen, _ in reversed(again)]
+        self._write_pieces()
+        if not self._doubtful:
+            return
+        if not self._writer.takes_others():
+            error = self._doubtful[0][1]
+            error.in_doubt = True
+            raise error
+        self._refused += [NotWritten(seen, str(error)) for seen, error in self._doubtful]
 
     def _commit(self, piece: Sequence[Seen]) -> None:
         if len(piece) > 1:
@@ -136,15 +177,9 @@ class Sifting:
         middle = len(piece) // 2
         self._pieces += [piece[middle:], piece[:middle]]
 
-    def _is_of_one_row(self, error: PopbsmtpError) -> bool:
-        """Tell whether others can be written. An error that a trigger can raise is tried out."""
-        if isinstance(error, RowRefusedError):
-            return True
+    def _is_ambiguous(self, error: PopbsmtpError) -> bool:
+        """Tell whether a trigger or a policy can raise *error* for one row alone."""
         store, cause = self._writer.store, error.__cause__
         if not isinstance(cause, DBAPIError):
             return False
-        if not store.dialect.classify(cause, store.database).ambiguous:
-            return False
-        if self._takes_others is None:
-            self._takes_others = self._writer.takes_others()
-        return self._takes_others
+        return store.dialect.classify(cause, store.database).ambiguous

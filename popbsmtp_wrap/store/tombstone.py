@@ -6,8 +6,9 @@ moment of the revocation is last_seen + REVOKED_S, on the database's clock which
 and a login that was not after it leaves the row alone (logins.upsert_rows). It needs no column of
 its own, so it works in adopted tables.
 
-MySQL and SQLite keep whole seconds, and so do ages: a login that has an age has to be more than
-ROUNDING_S later than the revocation. One of now wins in the same second, as it is committed later.
+MySQL and SQLite keep whole seconds, and so do ages, rounded up: a login that has an age has to be
+more than ROUNDING_S later than the revocation. One of now wins in the same second: its commit is
+later.
 """
 
 from typing import Any, Final
@@ -19,7 +20,7 @@ from popbsmtp_wrap.store.engine import Store
 
 # 20 years of 365.25 days: expired by every grace, and within MySQL's TIMESTAMP (from 1970 on).
 REVOKED_S: Final = 631_152_000
-# What ages lose where somebody waits for a commit (logins.record), and clocks without fractions.
+# What clocks without fractions lose.
 ROUNDING_S: Final = 1
 # How much longer than grace expire keeps a revocation. A login from before it has expired by then,
 # whichever process still writes it; the rest is for a clock that is set back.

@@ -39,6 +39,20 @@ SIGNALS = {
     " IF NEW.username = 'guest' THEN SIGNAL SQLSTATE '45000'"
     " SET MESSAGE_TEXT = 'no guests'; END IF",
 }
+# Nobody's address (store/canaries.py) is refused as well, by codes that nobody has reserved.
+OURS_ALONE = {
+    "postgresql": """CREATE FUNCTION ours() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.address NOT LIKE '10.%' THEN
+                RAISE EXCEPTION 'not ours' USING ERRCODE = 'U0815';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER ours BEFORE INSERT ON popbsmtp FOR EACH ROW EXECUTE FUNCTION ours()""",
+    "mysql": "CREATE TRIGGER ours BEFORE INSERT ON popbsmtp FOR EACH ROW"
+    " IF NEW.address NOT LIKE '10.%' THEN SIGNAL SQLSTATE '45000'"
+    " SET MYSQL_ERRNO = 30815, MESSAGE_TEXT = 'not ours'; END IF",
+}
 
 
 _numbers = itertools.count(1)
@@ -111,6 +125,45 @@ def test_a_login_that_the_table_refuses_costs_nobody_else_anything(site, obstacl
     [event] = site.recorder.events("login_not_taken")
     assert event["address"] == refused
     assert not site.recorder.events("database_down")
+
+
+def test_a_login_that_is_refused_like_nobodys_address_costs_nobody_else_anything(site):
+    assert site.recorder.login("10.0.0.1") == ("OK", "")
+    site.sql(OURS_ALONE[site.kind])
+    assert site.recorder.login("198.51.100.1")[0] == "NO"
+    for number in range(2, 5):
+        assert site.recorder.login(f"10.0.0.{number}") == ("OK", "")
+    status = site.recorder.status()
+    assert status["outcomes"] == {"committed": 4, "not taken": 1}
+    assert set(site.recorder.rows()) == {f"10.0.0.{number}" for number in range(1, 5)}
+    assert not site.recorder.events("database_down")
+
+
+def test_a_login_that_is_in_doubt_waits_until_another_one_is_taken(site):
+    site.sql(OURS_ALONE[site.kind])
+    # Nothing else is known of the database.
+    assert site.recorder.login("198.51.100.1") == ("OK", "")
+    wait_until(lambda: site.recorder.events("database_down"), PATIENCE_S, "the doubt")
+    assert site.recorder.status()["spool"]["logins"] == 1
+    assert site.recorder.login("10.0.0.1") == ("OK", "")
+    drained(site.recorder)
+    assert site.recorder.login("10.0.0.2") == ("OK", "")
+    assert set(site.recorder.rows()) == {"10.0.0.1", "10.0.0.2"}
+    assert site.recorder.status()["outcomes"]["not taken"] == 1
+
+
+def test_flush_writes_the_logins_behind_one_that_is_in_doubt(site):
+    site.sql(OURS_ALONE[site.kind])
+    site.recorder.kill()
+    spool_a_login_of(site, "198.51.100.1")
+    done = site.recorder.toolkit("flush")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert "not ours" in done.stderr
+    spool_a_login_of(site, "10.0.0.1")
+    assert site.recorder.toolkit("flush").stdout == "1\n"
+    done = site.recorder.toolkit("flush")
+    assert (done.returncode, done.stdout) == (0, "0\n")
+    assert set(site.recorder.rows()) == {"10.0.0.1"}
 
 
 def test_a_refused_login_is_not_remembered(site):

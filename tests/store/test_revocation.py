@@ -8,6 +8,7 @@ import pytest
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store import logins
 from popbsmtp_wrap.store.batch import BatchWriter, Seen
+from popbsmtp_wrap.store.engine import open_store
 from popbsmtp_wrap.store.tombstone import KEPT_MORE_S, REVOKED_S, revoked_now
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
 
@@ -52,6 +53,38 @@ def test_a_login_from_before_the_revocation_does_not_count(place, writer, had_ro
         assert not may_relay(later)
     assert place.revoked() == [ADDRESS]
     assert list(logins.rows(later, GRACE_S)) == []
+
+
+def record_late(store, login, since):
+    logins.record(store, login, since=since)
+
+
+def write_late(store, login, since):
+    writer = BatchWriter(store)
+    writer.write([Seen(login, since)])
+    writer.close()
+
+
+def write_at_once_late(store, login, since):
+    resident = open_store(store.database, 20, stay_connected=True, autocommit=True)
+    writer = BatchWriter(resident)
+    writer.ping()
+    assert writer.write_at_once([Seen(login, since)], 5)
+    writer.close()
+
+
+@pytest.mark.parametrize("writer", [record_late, write_late, write_at_once_late])
+def test_a_login_that_is_written_within_the_second_of_a_later_revocation_loses(place, writer):
+    store = place.created()
+    since = time.monotonic()
+    time.sleep(0.5)
+    logins.revoke(store, [ADDRESS])
+    time.sleep(max(0.0, since + 0.7 - time.monotonic()))
+    writer(store, Login(ADDRESS, "eve", "imap"), since)
+    assert not may_relay(store)
+    # One from right after it counts.
+    writer(store, Login(ADDRESS, "ann", "imap"), time.monotonic())
+    assert may_relay(store)
 
 
 @WRITERS

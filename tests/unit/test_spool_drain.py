@@ -47,6 +47,8 @@ class Place:
         settings = Settings(grace=grace_s)
         self.path = str(public_directory())
         self.is_down = False
+        # Refused together with everything that is written with them.
+        self.doubtful_addresses = set()
         recorder = replace(settings.recorder, spool=self.path)
         settings = replace(settings, recorder=recorder)
         self.spool = CountedSpool(lambda: settings, EventLog("stderr"), Counts())
@@ -58,6 +60,12 @@ class Place:
     async def _write(self, batch):
         if self.is_down:
             raise StoreUnavailableError("down")
+        if self.doubtful_addresses & {seen.login.address for seen in batch}:
+            error = StoreUnavailableError("in doubt")
+            error.in_doubt = True
+            for seen in batch:
+                self.locked.add(seen.login.address)
+            raise error
         locked = []
         for seen in batch:
             self.tried[seen.login.address] = seen.login.age_s
@@ -256,6 +264,28 @@ def test_a_file_that_cannot_be_removed_is_written_once_for_each_start(place):
             assert place.spool.asked - asked < 3
         place.drain.start()
         await until(lambda: not segment.exists())
+
+    place(test)
+
+
+def test_logins_that_are_in_doubt_go_behind_the_others(place):
+    async def test(place):
+        await place.put(HELD)
+        place.doubtful_addresses = {HELD}
+        place.drain.start()
+        await until(lambda: place.failures)
+        assert place.failures.pop() == "in doubt"
+        place.drain.stop()
+        await place.put("198.51.100.2")
+        # As the probe does it: the rest of the round, then the next one.
+        for _ in range(3):
+            with contextlib.suppress(StoreUnavailableError):
+                await place.drain.some()
+        assert set(place.table) == {"198.51.100.2"}
+        place.doubtful_addresses = set()
+        place.locked.clear()
+        place.drain.start()
+        await until(lambda: HELD in place.table and place.spool.waiting == 0)
 
     place(test)
 

@@ -19,6 +19,7 @@ ADDRESS_LENGTH: Final = 45
 DOWN: Final = "check that the server is up and reachable, and database.url"
 NO_TABLE: Final = "run: popbsmtp init"
 ROW_REFUSED: Final = "the table's rules do not allow this login"
+NOT_KEPT: Final = "a trigger or rule of the table does not keep this login"
 MISFIT: Final = "make the column wider, or its type as in: popbsmtp init --sql"
 NO_DATABASE: Final = "create the database or correct database.url, then run: popbsmtp init"
 # How far a time may lie ahead of the clock that reads it.
@@ -59,6 +60,8 @@ class Dialect:
     can_autocommit: ClassVar[bool] = True
     # Whether a statement that lock_limit() ends has waited for a lock, and for nothing else.
     lock_limit_is_exact: ClassVar[bool] = True
+    # Whether the count of an upsert is that of the rows that were inserted or updated.
+    counts_upserts: ClassVar[bool] = True
     # Whether one row can be locked alone.
     locks_rows: ClassVar[bool] = True
     # Whether somebody may put another database in its place behind an open connection.

@@ -55,6 +55,8 @@ class MySQL(Dialect):
 
     # It limits the whole statement.
     lock_limit_is_exact = False
+    # 1 for a new row, 2 for one that has changed, 0 for one that is as it was.
+    counts_upserts = False
     # Note 1592, "more than one UNIQUE KEY".
     has_unsafe_upserts = True
     # Data definition commits at once: a table without its index must not be seen, nor stay.
@@ -109,8 +111,10 @@ class MySQL(Dialect):
             "charset": "utf8mb4",
             # NOW() without ambiguous hours. Numeric: needs no time zone tables. The server gives up
             # a lock before the client gives up the server: a statement that nobody waits for any
-            # more must not be executed when the lock is free.
-            "init_command": "SET time_zone = '+00:00', "
+            # more must not be executed when the lock is free. Strict for every engine: an address
+            # that its column cuts is another client's.
+            "init_command": "SET time_zone = '+00:00',"
+            " sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES'), "
             + ", ".join(
                 f"{name} = LEAST(@@{name}, {max(1, ceil(answer_s) - 1)})" for name in _LOCK_WAITS
             ),
@@ -218,6 +222,11 @@ _TROUBLES: Final[Mapping[tuple[int, ...], Trouble]] = {
     ),
     # Gone away, lost during query, server shutdown.
     (2006, 2013, 2055, 1053): Trouble(StoreUnavailableError, DOWN, again=True),
+    # They pass: KILL QUERY, KILL, a row or a table that has changed meanwhile, an error of COMMIT,
+    # packets that are lost on the way, a rollback of group replication, a client that was idle.
+    (1317, 1927, 1020, 1412, 1180, 1158, 1159, 1160, 1161, 3101, 4031): Trouble(
+        StoreUnavailableError, "try again", again=True
+    ),
     # --read-only, a transaction that is read-only, innodb_read_only.
     (1290, 1792, 1836): Trouble(
         StoreUnavailableError,

@@ -171,8 +171,8 @@ class PostgreSQL(Dialect):
 
 _NULL: Final = "23502"
 # Classes that no row is the cause of: connection, transaction, rollback, resources, limits, state,
-# operator, system, configuration, internal.
-_SERVER: Final = ("08", "25", "40", "53", "54", "55", "57", "58", "F0", "XX")
+# operator, system, snapshot, configuration, internal.
+_SERVER: Final = ("08", "25", "40", "53", "54", "55", "57", "58", "72", "F0", "XX")
 _NOT_ALLOWED: Final = Trouble(
     RefusedError, "check user and password of database.url and sql/postgresql/roles.sql"
 )

@@ -201,9 +201,13 @@ class SQLite(Dialect):
         if name == "SQLITE_CONSTRAINT_NOTNULL":
             return null_refused(str(error.orig).rpartition(".")[2], database)
         found = (trouble for prefixes, trouble in _TROUBLES.items() if name.startswith(prefixes))
-        return next(
-            found, Trouble(StoreUnavailableError, "check the disk and the file's own file system")
+        # SQLITE_ERROR is also what a function says of a value: a trigger's json_extract().
+        unknown = Trouble(
+            StoreUnavailableError,
+            "check the disk and the file's own file system",
+            ambiguous=name == "SQLITE_ERROR",
         )
+        return next(found, unknown)
 
 
 _PERMISSION: Final = Trouble(
