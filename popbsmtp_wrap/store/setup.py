@@ -99,6 +99,12 @@ def _compare_columns(
         if found is None:
             change = dialect.add_column(table, column)
             yield Difference(f"{name} has no column {column.name}", change)
+            continue
+        if found.get("computed"):
+            yield Difference(
+                f"{name}.{column.name} is a generated column, which takes no value from a login;"
+                " name another column in the configuration, or another table"
+            )
         elif column is store.address:
             yield from _compare_address(store, found, table)
         elif not column.nullable:

@@ -269,8 +269,10 @@ _TROUBLES: Final[Mapping[tuple[int, ...], Trouble]] = {
         ambiguous=True,
     ),
     (1049,): Trouble(SchemaError, NO_DATABASE),
-    # No such column, table; no default.
-    (1054, 1146, 1364): Trouble(SchemaError, NO_TABLE, ambiguous=True),
+    # An expired password.
+    (1820, 1862): Trouble(RefusedError, "give the user of database.url a new password"),
+    # No such column, table; no default; a generated column of MariaDB and MySQL.
+    (1054, 1146, 1364, 1906, 3105): Trouble(SchemaError, NO_TABLE, ambiguous=True),
 }
 
 

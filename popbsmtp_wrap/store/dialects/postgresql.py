@@ -86,8 +86,9 @@ class PostgreSQL(Dialect):
         }
 
     def bytewise(self, column: Any) -> Any:
-        # Most databases sort as a language does, and leave out dots and colons.
-        return column.collate("C")
+        # Most databases sort as a language does, and leave out dots and colons. An inet has no
+        # collation; as text it ends in /32 or /128, and / comes before what may follow an address.
+        return sa.cast(column, sa.Text).collate("C")
 
     def prepared(self, name: str, text: str) -> tuple[str, str]:
         # Parsing and planning take as long as the rest, the flush left out.
@@ -247,8 +248,10 @@ _TROUBLES: Final[Mapping[tuple[str, ...], Trouble]] = {
     # Row-level security has the same one.
     ("42501",): replace(_NOT_ALLOWED, ambiguous=True),
     ("3D000",): Trouble(SchemaError, NO_DATABASE),
-    # No table, column, matching key, function; wrong type.
-    ("42P01", "42703", "42P10", "42883", "42804"): Trouble(SchemaError, NO_TABLE, ambiguous=True),
+    # No table, column, matching key, function; wrong type; a deferrable key, a generated column.
+    ("42P01", "42703", "42P10", "42883", "42804", "55000", "428C9"): Trouble(
+        SchemaError, NO_TABLE, ambiguous=True
+    ),
 }
 # src/backend/libpq/auth.c, utils/init/postinit.c, and libpq itself.
 _REFUSED: Final = (

@@ -242,7 +242,12 @@ _LOSING = re.compile(r"\bON\s+CONFLICT\s+(?:IGNORE|REPLACE|ROLLBACK)\b", re.IGNO
 _PERMISSION: Final = Trouble(
     RefusedError, "check owner and mode of the file and its directory (sql/sqlite/roles.sql)"
 )
-_WRONG_TABLE: Final = ("no such", "has no column", "ON CONFLICT clause does not match")
+_WRONG_TABLE: Final = (
+    "no such",
+    "has no column",
+    "ON CONFLICT clause does not match",
+    "generated column",
+)
 # https://www.sqlite.org/rescode.html, by the beginnings of the names.
 _TROUBLES: Final[Mapping[tuple[str, ...], Trouble]] = {
     ("SQLITE_BUSY",): Trouble(
