@@ -19,7 +19,7 @@ from popbsmtp_wrap.errors import MisfitError, PopbsmtpError, RowRefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.dialects.base import AHEAD_S, NOT_KEPT
 from popbsmtp_wrap.store.engine import Store, retrying, transaction
-from popbsmtp_wrap.store.portions import in_portions
+from popbsmtp_wrap.store.portions import in_portions, kept_as_they_are
 from popbsmtp_wrap.store.tombstone import (
     expired_ranges,
     is_live,
@@ -262,13 +262,19 @@ def revoke(store: Store, addresses: Iterable[str] | None) -> int:
     if addresses is None:
         return _revoke_all(store)
     listed = sorted(set(addresses))
-    return sum(
-        retrying(store, partial(_revoke, store, listed[start : start + _MOST_REVOKED]))
-        for start in range(0, len(listed), _MOST_REVOKED)
-    )
+    revoked, live = 0, set[str]()
+    for start in range(0, len(listed), _MOST_REVOKED):
+        work = partial(_revoke, store, listed[start : start + _MOST_REVOKED])
+        found, still_live = retrying(store, work)
+        revoked += found
+        live |= still_live
+    if live:
+        raise kept_as_they_are(store, live, "which may still relay")
+    return revoked
 
 
-def _revoke(store: Store, addresses: Sequence[str], connection: Connection) -> int:
+def _revoke(store: Store, addresses: Sequence[str], connection: Connection) -> tuple[int, set[str]]:
+    """Return how many of *addresses* had logged in, and which of them are live all the same."""
     store.dialect.begin_write(connection.exec_driver_sql)
     named, column = store.address.in_(addresses), store.database.last_seen_column
     logged_in = sa.or_(store.last_seen.is_(None), sa.not_(is_tombstone(store)))
@@ -283,11 +289,13 @@ def _revoke(store: Store, addresses: Sequence[str], connection: Connection) -> i
     connection.execute(store.dialect.upsert(insert, store.address, changes))
     # Once more, now that the rows are ours: what was written while this waited is revoked, too.
     connection.execute(store.table.update().where(named).values({column: revoked_now(store)}))
-    return found
+    live = sa.select(store.address).where(named).where(is_live(store))
+    return found, {address for (address,) in connection.execute(live)}
 
 
 def _revoke_all(store: Store) -> int:
-    live = is_live(store)
+    # Nobody may relay by a row without an address.
+    live = sa.and_(is_live(store), store.address.isnot(None))
 
     def change(connection: Connection, _: Any, named: Any) -> int:
         store.dialect.begin_write(connection.exec_driver_sql)
@@ -296,7 +304,9 @@ def _revoke_all(store: Store) -> int:
         found = connection.execute(statement.where(live)).rowcount
         # As in _revoke().
         connection.execute(statement.where(is_tombstone(store)))
-        return found
+        # A trigger may have put back what was.
+        left = sa.select(sa.func.count()).select_from(store.table).where(named).where(live)
+        return max(0, found - int(connection.execute(left).scalar() or 0))
 
     return in_portions(store, [live], change)
 
@@ -317,7 +327,8 @@ def expire(store: Store, grace_s: int) -> int:
     A revocation stays until no login from before it can count any more. Safe beside logins and
     other expirers: a row that a login refreshes meanwhile stays, because the DELETE asks for its
     age again. A row that another transaction holds stays for the next time; many of them are a
-    table that is locked, and raise StoreUnavailableError. *store* should stay connected, see
+    table that is locked, and raise StoreUnavailableError. One that the database keeps without an
+    error is left out, and raises RefusedError at the end. *store* should stay connected, see
     open_store(): each batch connects twice otherwise, which costs as much as the batch.
     """
 

@@ -1,7 +1,6 @@
 """Create the table, or say what an existing one lacks and how to change it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,24 +8,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from popbsmtp_wrap.errors import PopbsmtpError
-from popbsmtp_wrap.store.dialects.base import ADDRESS_LENGTH
+from popbsmtp_wrap.store.dialects.base import ADDRESS_LENGTH, SHORTEST_ADDRESS
+from popbsmtp_wrap.store.difference import Difference
 from popbsmtp_wrap.store.engine import Store, explained, retrying, transaction
+from popbsmtp_wrap.store.key_differences import compare_keys
 from popbsmtp_wrap.store.schema import create_index, create_statements, identifier
-
-# The longest canonical IPv6 text; old scripts made varchar(39).
-_SHORTEST_ADDRESS = 39
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What a table lacks, and the SQL that changes it (empty: change the configuration).
-
-    With *harmless* the table serves all the same.
-    """
-
-    what: str
-    sql: str = ""
-    harmless: bool = False
 
 
 def create_sql(store: Store) -> str:
@@ -80,8 +66,10 @@ def _compare(store: Store, connection: Connection) -> Iterator[Difference]:
     columns = {column["name"]: column for column in inspector.get_columns(name)}
     if not columns:
         raise sa.exc.NoSuchTableError(name)
-    found = list(_compare_columns(store, connection, columns))
-    found += _compare_keys(store, inspector)
+    # A key that goes may hold a column that changes, and one that comes may need the change.
+    first, after = compare_keys(store, connection, columns)
+    found = [*_compare_definition(store, connection), *first]
+    found += [*_compare_columns(store, connection, columns), *after]
     script = dialect.rebuild(store.table, create_statements(store.table, dialect), columns.keys())
     if script and found:
         yield from (Difference(difference.what) for difference in found)
@@ -95,6 +83,12 @@ def _compare(store: Store, connection: Connection) -> Iterator[Difference]:
         )
 
 
+def _compare_definition(store: Store, connection: Connection) -> Iterator[Difference]:
+    name = store.table.name
+    if clause := store.dialect.losing_clause(connection, name):
+        yield Difference(f"{name} is defined with {clause}, which loses logins without an error")
+
+
 def _compare_columns(
     store: Store, connection: Connection, columns: Mapping[str, Any]
 ) -> Iterator[Difference]:
@@ -105,6 +99,12 @@ def _compare_columns(
         if found is None:
             change = dialect.add_column(table, column)
             yield Difference(f"{name} has no column {column.name}", change)
+            continue
+        if found.get("computed"):
+            yield Difference(
+                f"{name}.{column.name} is a generated column, which takes no value from a login;"
+                " name another column in the configuration, or another table"
+            )
         elif column is store.address:
             yield from _compare_address(store, found, table)
         elif not column.nullable:
@@ -123,7 +123,7 @@ def _compare_address(store: Store, found: Any, table: str) -> Iterator[Differenc
     label = f"{store.table.name}.{found['name']}"
     if not store.dialect.is_address(found["type"]):
         yield Difference(f"{label} is {found['type']}, which is no text; use another table")
-    elif (getattr(found["type"], "length", None) or ADDRESS_LENGTH) < _SHORTEST_ADDRESS:
+    elif (getattr(found["type"], "length", None) or ADDRESS_LENGTH) < SHORTEST_ADDRESS:
         change = store.dialect.change_type(table, store.address)
         yield Difference(f"{label} is too short for IPv6 ({found['type'].length})", change)
 
@@ -155,27 +155,3 @@ def _demands_value(found: Any) -> bool:
         return False
     # SQLite numbers its INTEGER PRIMARY KEY by itself.
     return not found.get("primary_key") and not (found.get("identity") or found.get("computed"))
-
-
-def _compare_keys(store: Store, inspector: sa.engine.Inspector) -> Iterator[Difference]:
-    quote = store.engine.dialect.identifier_preparer.quote
-    name, address = store.table.name, store.address.name
-    keys = [inspector.get_pk_constraint(name)["constrained_columns"]]
-    keys += [
-        [str(column) for column in index["column_names"]]
-        for index in inspector.get_indexes(name)
-        if index["unique"]
-    ]
-    if [address] not in keys:
-        table, column = quote(identifier(name)), quote(identifier(address))
-        # A table has one primary key at most, and may have another program's.
-        kind = "UNIQUE" if keys[0] else "PRIMARY KEY"
-        yield Difference(
-            f"{name}.{address} is no primary key", f"ALTER TABLE {table} ADD {kind} ({column})"
-        )
-    if store.dialect.has_unsafe_upserts and len({tuple(key) for key in keys if key}) > 1:
-        yield Difference(
-            f"{name} has more than one unique key: binlog_format has to be ROW or MIXED, as"
-            " statement-based replication calls its upserts unsafe",
-            harmless=True,
-        )

@@ -13,9 +13,12 @@ from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.config.database_url import Endpoint
 from popbsmtp_wrap.errors import PopbsmtpError, RowRefusedError, SchemaError
 from popbsmtp_wrap.login import LONGEST_SERVICE, LONGEST_USER
+from popbsmtp_wrap.store.unique_keys import UniqueKey
 
 # Longest text of an IPv6 address, INET6_ADDRSTRLEN - 1.
 ADDRESS_LENGTH: Final = 45
+# The longest canonical IPv6 text; old scripts made varchar(39).
+SHORTEST_ADDRESS: Final = 39
 DOWN: Final = "check that the server is up and reachable, and database.url"
 NO_TABLE: Final = "run: popbsmtp init"
 ROW_REFUSED: Final = "the table's rules do not allow this login"
@@ -224,6 +227,18 @@ class Dialect:
     def is_address(self, reflected: Any) -> bool:
         """Tell whether a reflected column type compares with an address as text."""
         return isinstance(reflected, sa.String)
+
+    def is_key_type(self, reflected: Any) -> bool:
+        """Tell whether a column of this reflected type, an address's, can be a key as a whole."""
+        return True
+
+    def unique_keys(self, connection: Connection, table: str) -> list[UniqueKey]:
+        """Return the unique keys of *table*, a quoted name."""
+        raise NotImplementedError
+
+    def losing_clause(self, connection: Connection, name: str) -> str:
+        """Return what in the definition of the table *name* drops rows silently, or ""."""
+        return ""
 
     def change_time(self, connection: Connection, table: str, column: str, found: Any) -> str:
         """Return the SQL that turns an old script's time column into ours; moments stay.

@@ -32,10 +32,12 @@ from popbsmtp_wrap.store.dialects.base import (
     NO_DATABASE,
     NO_TABLE,
     ROW_REFUSED,
+    SHORTEST_ADDRESS,
     Dialect,
     Trouble,
     null_refused,
 )
+from popbsmtp_wrap.store.unique_keys import UniqueKey
 
 
 class MySQL(Dialect):
@@ -71,7 +73,11 @@ class MySQL(Dialect):
         return mysql.insert(table)
 
     def upsert(self, insert: Any, key: sa.Column[Any], changes: Sequence[tuple[str, Any]]) -> Any:
-        return insert.on_duplicate_key_update(list(changes))
+        # Another unique key finds another address's row, which must not be renewed.
+        is_own = key == insert.inserted[key.name]
+        return insert.on_duplicate_key_update(
+            [(name, sa.case((is_own, new), else_=insert.table.c[name])) for name, new in changes]
+        )
 
     def new(self, insert: Any) -> Any:
         return insert.inserted
@@ -144,6 +150,34 @@ class MySQL(Dialect):
     def is_time(self, reflected: Any) -> bool:
         return isinstance(reflected, sa.TIMESTAMP)
 
+    def is_key_type(self, reflected: Any) -> bool:
+        # A key of TEXT or BLOB needs a length.
+        return isinstance(reflected, sa.VARCHAR | sa.CHAR)
+
+    def unique_keys(self, connection: Connection, table: str) -> list[UniqueKey]:
+        plain = {"no_parameters": True}
+        rows = connection.exec_driver_sql(f"SHOW INDEX FROM {table}", execution_options=plain)
+        keys: dict[str, list[tuple[str | None, int | None]]] = {}
+        for row in sorted(rows.mappings(), key=lambda row: int(row["Seq_in_index"])):
+            if not int(row["Non_unique"]):
+                part = row["Column_name"], row["Sub_part"]
+                keys.setdefault(row["Key_name"], []).append(part)
+        quote = self.sqlalchemy_dialect().identifier_preparer.quote
+        return [
+            UniqueKey(
+                # No name: an expression.
+                tuple(
+                    (name or "an expression") + (f"({length})" if _cuts(length) else "")
+                    for name, length in parts
+                ),
+                tuple(name for name, length in parts if name and not _cuts(length)),
+                f"ALTER TABLE {table} DROP "
+                + ("PRIMARY KEY" if key == "PRIMARY" else f"INDEX {quote(key)}"),
+                is_primary=key == "PRIMARY",
+            )
+            for key, parts in keys.items()
+        ]
+
     def change_time(self, connection: Connection, table: str, column: str, found: Any) -> str:
         # In the server's zone, in which the old scripts wrote; a TIMESTAMP ends in 2038.
         expired = f"DELETE FROM {table} WHERE {column} IS NULL"  # noqa: S608 - quoted by SQLAlchemy
@@ -187,6 +221,11 @@ class MySQL(Dialect):
 # For a row, and for a table that somebody has locked or changes; whole seconds.
 _LOCK_WAITS: Final = ("innodb_lock_wait_timeout", "lock_wait_timeout")
 _NULL: Final = 1048
+
+
+def _cuts(length: int | None) -> bool:
+    """Tell whether a part of a key with this length takes the beginnings of addresses only."""
+    return length is not None and int(length) < SHORTEST_ADDRESS
 
 
 def _pymysql_tls(url: URL) -> dict[str, Any]:
@@ -239,8 +278,10 @@ _TROUBLES: Final[Mapping[tuple[int, ...], Trouble]] = {
         ambiguous=True,
     ),
     (1049,): Trouble(SchemaError, NO_DATABASE),
-    # No such column, table; no default.
-    (1054, 1146, 1364): Trouble(SchemaError, NO_TABLE, ambiguous=True),
+    # An expired password.
+    (1820, 1862): Trouble(RefusedError, "give the user of database.url a new password"),
+    # No such column, table; no default; a generated column of MariaDB and MySQL.
+    (1054, 1146, 1364, 1906, 3105): Trouble(SchemaError, NO_TABLE, ambiguous=True),
 }
 
 

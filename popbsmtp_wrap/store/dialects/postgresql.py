@@ -32,6 +32,7 @@ from popbsmtp_wrap.store.dialects.base import (
     Trouble,
     null_refused,
 )
+from popbsmtp_wrap.store.unique_keys import UniqueKey
 
 # psycopg2's, as SQLAlchemy writes them, and its escape.
 _PARAMETER = re.compile(r"%(?:%|\((\w+)\)s)")
@@ -85,8 +86,9 @@ class PostgreSQL(Dialect):
         }
 
     def bytewise(self, column: Any) -> Any:
-        # Most databases sort as a language does, and leave out dots and colons.
-        return column.collate("C")
+        # Most databases sort as a language does, and leave out dots and colons. An inet has no
+        # collation; as text it ends in /32 or /128, and / comes before what may follow an address.
+        return sa.cast(column, sa.Text).collate("C")
 
     def prepared(self, name: str, text: str) -> tuple[str, str]:
         # Parsing and planning take as long as the rest, the flush left out.
@@ -129,6 +131,32 @@ class PostgreSQL(Dialect):
     def is_address(self, reflected: Any) -> bool:
         return isinstance(reflected, sa.String | postgresql.INET)
 
+    def unique_keys(self, connection: Connection, table: str) -> list[UniqueKey]:
+        quote = self.sqlalchemy_dialect().identifier_preparer.quote
+        keys = []
+        for row in connection.execute(_UNIQUE_KEYS, {"table": table}):
+            wrong = {
+                "DEFERRABLE": not row.at_once,
+                "WHERE ...": row.partial,
+                "INVALID": not row.valid,
+                "EXCLUDE": row.exclusion,
+            }
+            if row.constraint_name is None:
+                drop = f"DROP INDEX {row.index_name}"
+            else:
+                drop = f"ALTER TABLE {table} DROP CONSTRAINT {quote(row.constraint_name)}"
+            keys.append(
+                UniqueKey(
+                    tuple(name or "an expression" for name in row.column_names),
+                    tuple(name for name in row.column_names if name),
+                    drop,
+                    " ".join(word for word, is_so in wrong.items() if is_so),
+                    is_primary=row.is_primary,
+                    nulls_collide=row.nulls_collide,
+                )
+            )
+        return keys
+
     def change_time(self, connection: Connection, table: str, column: str, found: Any) -> str:
         # The zone is written out: whoever runs this may be in another one.
         zone = connection.exec_driver_sql("SHOW TimeZone").scalar()
@@ -169,6 +197,34 @@ class PostgreSQL(Dialect):
         return next(found, unknown)
 
 
+# By to_jsonb() what older versions do not have: columns that are only included (11), NULLS NOT
+# DISTINCT (15).
+_UNIQUE_KEYS: Final = sa.text("""
+    SELECT CAST(CAST(i.indexrelid AS regclass) AS text) AS index_name,
+           CAST(c.conname AS text) AS constraint_name,
+           i.indisprimary AS is_primary,
+           i.indimmediate AS at_once,
+           i.indpred IS NOT NULL AS partial,
+           i.indisvalid AS valid,
+           i.indisexclusion AS exclusion,
+           COALESCE(to_jsonb(i) ->> 'indnullsnotdistinct' = 'true', false) AS nulls_collide,
+           ARRAY(
+               SELECT CAST(a.attname AS text)
+                 FROM unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k (number, place)
+                      LEFT JOIN pg_attribute AS a
+                      ON a.attrelid = i.indrelid AND a.attnum = k.number
+                WHERE k.place
+                      <= COALESCE(CAST(to_jsonb(i) ->> 'indnkeyatts' AS integer), i.indnatts)
+                ORDER BY k.place
+           ) AS column_names
+      FROM pg_index AS i
+           LEFT JOIN pg_constraint AS c
+           ON c.conindid = i.indexrelid AND c.conrelid = i.indrelid
+           AND c.contype IN ('p', 'u', 'x')
+     WHERE i.indrelid = CAST(:table AS regclass)
+       AND (i.indisunique OR i.indisexclusion)
+     ORDER BY i.indisprimary DESC, 1
+""")
 _NULL: Final = "23502"
 # Classes that no row is the cause of: connection, transaction, rollback, resources, limits, state,
 # operator, system, snapshot, configuration, internal.
@@ -192,8 +248,10 @@ _TROUBLES: Final[Mapping[tuple[str, ...], Trouble]] = {
     # Row-level security has the same one.
     ("42501",): replace(_NOT_ALLOWED, ambiguous=True),
     ("3D000",): Trouble(SchemaError, NO_DATABASE),
-    # No table, column, matching key, function; wrong type.
-    ("42P01", "42703", "42P10", "42883", "42804"): Trouble(SchemaError, NO_TABLE, ambiguous=True),
+    # No table, column, matching key, function; wrong type; a deferrable key, a generated column.
+    ("42P01", "42703", "42P10", "42883", "42804", "55000", "428C9"): Trouble(
+        SchemaError, NO_TABLE, ambiguous=True
+    ),
 }
 # src/backend/libpq/auth.c, utils/init/postinit.c, and libpq itself.
 _REFUSED: Final = (

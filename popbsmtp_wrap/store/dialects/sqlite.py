@@ -1,6 +1,7 @@
 """What SQLite does its own way."""
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -30,6 +31,7 @@ from popbsmtp_wrap.store.dialects.base import (
 )
 from popbsmtp_wrap.store.dialects.sqlite_file import FileConnection
 from popbsmtp_wrap.store.sqlite_files import path_of
+from popbsmtp_wrap.store.unique_keys import UniqueKey
 
 
 class SQLite(Dialect):
@@ -151,6 +153,30 @@ class SQLite(Dialect):
         # Any column takes any type.
         return sa.func.typeof(column) == sa.literal_column("'integer'")
 
+    def unique_keys(self, connection: Connection, table: str) -> list[UniqueKey]:
+        # An INTEGER PRIMARY KEY is not among them: it is the number of the row.
+        quote = self.sqlalchemy_dialect().identifier_preparer.quote
+        keys = []
+        listed = connection.exec_driver_sql(f"PRAGMA index_list({table})").all()
+        for _, name, unique, origin, some_rows in listed:
+            if unique:
+                query = f"PRAGMA index_info({quote(quoted_name(name, True))})"
+                parts = connection.exec_driver_sql(query).all()
+                keys.append(
+                    UniqueKey(
+                        tuple(column or "an expression" for _, _, column in parts),
+                        tuple(column for _, _, column in parts if column),
+                        flaw="WHERE ..." if some_rows else "",
+                        is_primary=origin == "pk",
+                    )
+                )
+        return keys
+
+    def losing_clause(self, connection: Connection, name: str) -> str:
+        found = connection.execute(_DEFINITION, {"name": name}).scalar()
+        clause = _LOSING.search(_NO_CODE.sub(" ", found or ""))
+        return " ".join(clause[0].upper().split()) if clause else ""
+
     # SQLite changes no column in place: rebuild() does.
     def change_time(self, connection: Connection, table: str, column: str, found: Any) -> str:
         return ""
@@ -210,10 +236,22 @@ class SQLite(Dialect):
         return next(found, unknown)
 
 
+_DEFINITION: Final = sa.text(
+    "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name COLLATE NOCASE"
+)
+# Comments, text and quoted names (https://www.sqlite.org/lang_keywords.html).
+_NO_CODE = re.compile(r"--[^\n]*|/\*.*?(?:\*/|$)|'[^']*'|\"[^\"]*\"|`[^`]*`|\[[^\]]*\]", re.DOTALL)
+# https://www.sqlite.org/lang_conflict.html; ROLLBACK undoes the other logins of a batch.
+_LOSING = re.compile(r"\bON\s+CONFLICT\s+(?:IGNORE|REPLACE|ROLLBACK)\b", re.IGNORECASE)
 _PERMISSION: Final = Trouble(
     RefusedError, "check owner and mode of the file and its directory (sql/sqlite/roles.sql)"
 )
-_WRONG_TABLE: Final = ("no such", "has no column", "ON CONFLICT clause does not match")
+_WRONG_TABLE: Final = (
+    "no such",
+    "has no column",
+    "ON CONFLICT clause does not match",
+    "generated column",
+)
 # https://www.sqlite.org/rescode.html, by the beginnings of the names.
 _TROUBLES: Final[Mapping[tuple[str, ...], Trouble]] = {
     ("SQLITE_BUSY",): Trouble(
