@@ -97,14 +97,14 @@ class Service:
         self._postconf = WorkerThread("postconf", RefusedError)
         self._reload = asyncio.Event()
 
-    async def serve(self, early: EarlyReload) -> None:
+    async def serve(self, early: EarlyReload | None = None) -> None:
         """Serve until told to stop. Raise SpoolBusyError, or InternalError as run() does."""
         loop = asyncio.get_running_loop()
         self._supervisor = supervisor = Supervisor(self._log)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        if early.asked:
+        if early and early.asked:
             self._reload.set()
         loop.set_exception_handler(supervisor.loop_error)
         self._spool = AsyncSpool(self._current, self._log, self._counts)
