@@ -1,1 +1,1 @@
-"""Where launchers that were installed before 0.1.0 look for popbsmtp-wrap."""
+"""Keeps launchers working that were installed before the wrapper moved to wrapper/."""

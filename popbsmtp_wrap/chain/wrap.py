@@ -1,4 +1,4 @@
-"""What an installed launcher imports that was written when popbsmtp-wrap lay here."""
+"""The old import path of popbsmtp-wrap."""
 
 from popbsmtp_wrap.wrapper.wrap import main
 

@@ -18,8 +18,8 @@ def serve(invocation: Invocation) -> None:
     configuration again, except recorder.spool, log and user. Started by root it becomes
     recorder.user.
     """
-    # By default it ends the process; what is not read yet need not be read again.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # It would end the process until the event loop takes it (daemon/reload.py).
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
 
     from popbsmtp_wrap.recorder import service
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -124,13 +125,15 @@ def _run(
     record: bool,
     verbose: bool,
 ) -> None:
+    # It would end the process until the event loop takes it (daemon/reload.py).
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+
     from popbsmtp_wrap.daemon.daemonize import Background, PidFile
-    from popbsmtp_wrap.daemon.reload import EarlyReload
     from popbsmtp_wrap.logs.checkpoint import Checkpoint
     from popbsmtp_wrap.watch.log_target import WatchLog
     from popbsmtp_wrap.watch.service import WatchService
 
-    background, early = Background(), EarlyReload()
+    background = Background()
     # Whatever can be wrong is found while somebody looks at the terminal.
     with contextlib.ExitStack() as stack:
         settings = load()
@@ -146,7 +149,7 @@ def _run(
             background.enter()
             pid_file.write()
             stack.callback(pid_file.remove)
-        asyncio.run(service.watch(background.started, early))
+        asyncio.run(service.watch(background.started))
 
 
 def _replay(settings: Settings, *, write: bool, show: bool) -> None:

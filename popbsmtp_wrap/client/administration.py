@@ -1,4 +1,4 @@
-"""An administrator's questions to the running recorder (protocols/admin.py)."""
+"""Ask the running recorder what an administrator wants to know or do (protocols/admin.py)."""
 
 import socket
 import struct

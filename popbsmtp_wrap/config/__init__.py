@@ -1,4 +1,4 @@
-"""popbsmtp.toml: what it holds, how it is read, and what is said of what is wrong in it."""
+"""popbsmtp.toml: its sections and defaults, how it is read, and messages for bad values."""
 
 from popbsmtp_wrap.config.load import DEFAULT_PATH, Settings, load, parse
 from popbsmtp_wrap.config.sections import (

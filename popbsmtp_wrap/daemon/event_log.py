@@ -57,6 +57,9 @@ class EventLog:
         trace = "".join(traceback.format_exception(error))
         self.event("unexpected", what=what, error=repr(error), traceback=trace)
 
+    def reopen(self) -> None:
+        """Open the log file again, for a log that has one: it may have been rotated."""
+
     def _write(self, line: str) -> None:
         with contextlib.suppress(OSError):
             if self._target == "syslog":

@@ -1,6 +1,7 @@
 """The jobs of a resident process: what starts them, watches them and ends them.
 
     supervisor = Supervisor(log)
+    supervisor.listen()                             # SIGTERM calls stop()
     supervisor.start("commits", queue.commit)       # runs until the end
     supervisor.watch("logins", queue.oldest_s)      # work that has to make progress
     supervisor.start("watchdog", supervisor.feed_watchdog)
@@ -15,6 +16,7 @@ process. What fails for one connection or one answer costs that one alone: see g
 """
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,8 +26,8 @@ from popbsmtp_wrap.daemon import service_manager
 from popbsmtp_wrap.daemon.event_log import EventLog
 
 Job = Callable[[], Coroutine[Any, Any, None]]
-# A job has nothing to wait for after its cancellation.
-CANCEL_S: Final = 1.0
+# A job that was cancelled has nothing left to wait for.
+_CANCEL_S: Final = 1.0
 # The manager counts from the last word that it got; sd_watchdog_enabled(3) recommends half.
 _FEEDS_PER_LIMIT: Final = 3
 
@@ -40,6 +42,13 @@ class Supervisor:
         self._ends = asyncio.Event()
         self._progress: dict[str, Callable[[], float]] = {}
         self._stuck = ""
+
+    def listen(self) -> None:
+        """Stop at SIGTERM and SIGINT, and fail for what a callback of the event loop raises."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.set_exception_handler(self.loop_error)
 
     @property
     def ending(self) -> bool:
@@ -71,7 +80,7 @@ class Supervisor:
             self._log.unexpected(what, error)
 
     def loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """End the process for what a callback raised; for loop.set_exception_handler()."""
+        """End the process for what a callback raised; see listen()."""
         error = context.get("exception")
         if error is None:
             self._log.event("unexpected", what=context["message"])
@@ -110,13 +119,13 @@ class Supervisor:
         await self._ends.wait()
 
     async def cancel(self) -> None:
-        """Cancel all jobs and wait for their end, at most CANCEL_S."""
+        """Cancel all jobs and wait for their end, at most _CANCEL_S."""
         self._ends.set()
         jobs = list(self._jobs)
         for task in jobs:
             task.cancel()
         if jobs:
-            _, late = await asyncio.wait(jobs, timeout=CANCEL_S)
+            _, late = await asyncio.wait(jobs, timeout=_CANCEL_S)
             for task in late:
                 self._log.event("not_ended", what=task.get_name())
 

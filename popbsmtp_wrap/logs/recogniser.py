@@ -11,6 +11,7 @@ from typing import Final, get_args
 
 from popbsmtp_wrap.address import canonical_address, never_counts, printable
 from popbsmtp_wrap.logs.correlation import Memory
+from popbsmtp_wrap.logs.cut_lines import CutLines
 from popbsmtp_wrap.logs.event import Event, Kind
 from popbsmtp_wrap.logs.header import Header, read_header, read_stamp
 from popbsmtp_wrap.logs.pattern import Pattern, Server
@@ -23,10 +24,6 @@ from popbsmtp_wrap.logs.timestamps import apart_s
 LONGEST_LINE: Final = 4096
 # popa3d gives a client 5 minutes to log in (AUTH_TIMEOUT in params.h), solid-pop3d 10.
 _TWO_LINES_S: Final = 600
-# The pieces of a line are logged at once.
-_AT_ONCE_S: Final = 2
-# containerd's form: P for a piece of a line, F for its end or for a whole one.
-_CONTAINER: Final = re.compile(rb"[0-9-]{10}T[^ ]{8,40}[ ](stdout|stderr)[ ]([FP])[ ]")
 # Distinct tags of a log; a log of more has tags from outside.
 _MOST_TAGS: Final = 1000
 # Clients and sessions come back; about 200 bytes each.
@@ -73,16 +70,11 @@ class Recogniser:
         self._has_logouts = "logout" in kinds
         self._chosen = [server for server in SERVERS if not servers or server.name in servers]
         self._own = tuple(pattern for pattern in own if not servers or pattern.name in servers)
-        self._tagged = tuple(server for server in self._chosen if server.tag)
         self._bare = [(s.name, p) for s in self._chosen if not s.tag for p in s.patterns]
-        self._cutting: dict[bytes, tuple[Server, ...]] = {}
-        self._by_tag: dict[bytes, tuple[tuple[str, Pattern], ...]] = {}
+        self._by_tag: dict[bytes, tuple[tuple[tuple[str, Pattern], ...], int]] = {}
         self._clients: Memory[tuple[str, str]] = Memory()
         self._sessions: Memory[str] = Memory()
-        # When a program's line was cut, by host and program, and the streams of containers whose
-        # line goes on.
-        self._cut: Memory[str] = Memory()
-        self._cut_streams: set[bytes] = set()
+        self._cut = CutLines()
 
     @cached_property
     def _gate(self) -> re.Pattern[bytes]:
@@ -145,12 +137,15 @@ class Recogniser:
             return str(reason)
 
     def _event(self, line: bytes, header: Header | None) -> Event | None:
-        if found := _CONTAINER.match(line):
-            self._refuse_pieces_of_containers(found[1], is_last=found[2] == b"F")
+        if self._cut.is_piece_of_container(line):
+            raise _NoEventError("a piece of a line that was cut")
         if header:
             end = header.end
-            self._note_piece(line, header)
-            for server, pattern in self._patterns(header.tag):
+            patterns, longest_piece = self._of_tag(header.tag)
+            if longest_piece and len(line) - end >= longest_piece:
+                self._cut.add(header)
+                raise _NoEventError("a piece of a line that was cut")
+            for server, pattern in patterns:
                 if found := pattern.regex.match(line, end):
                     return self._read(server, pattern, found, header)
         stamp, start = read_stamp(line)
@@ -165,46 +160,19 @@ class Recogniser:
                 return Event(kind, own.name, address, user, service, time)
         return None
 
-    def _refuse_pieces_of_containers(self, stream: bytes, *, is_last: bool) -> None:
-        """Raise _NoEventError unless a container's line is whole: the rest begins anywhere."""
-        goes_on = stream in self._cut_streams
-        if is_last:
-            self._cut_streams.discard(stream)
-        else:
-            self._cut_streams.add(stream)
-        if goes_on or not is_last:
-            raise _NoEventError("a piece of a line that was cut")
+    def _of_tag(self, tag: bytes) -> tuple[tuple[tuple[str, Pattern], ...], int]:
+        """Return the patterns for lines of a program, each with its server, and its longest piece.
 
-    def _note_piece(self, line: bytes, header: Header) -> None:
-        for server in self._servers_of(header.tag):
-            if server.longest_piece and len(line) - header.end >= server.longest_piece:
-                self._cut.put((header.host, header.tag), header.stamp.decode("ascii"))
-                raise _NoEventError("a piece of a line that was cut")
-
-    def _refuse_rest(self, header: Header) -> None:
-        """Raise _NoEventError where a line of the same program was cut a moment ago."""
-        cut = self._cut.take((header.host, header.tag)) if len(self._cut) else None
-        if cut is None:
-            return
-        between_s = apart_s(cut, header.stamp.decode("ascii"))
-        if between_s is None or between_s <= _AT_ONCE_S:
-            raise _NoEventError("the rest of a line that was cut: a client may have written it")
-
-    def _servers_of(self, tag: bytes) -> tuple[Server, ...]:
-        servers = self._cutting.get(tag)
-        if servers is None:
-            servers = tuple(s for s in self._servers(tag) if s.longest_piece)
-            if len(self._cutting) < _MOST_TAGS:
-                self._cutting[tag] = servers
-        return servers
-
-    def _patterns(self, tag: bytes) -> tuple[tuple[str, Pattern], ...]:
-        patterns = self._by_tag.get(tag)
-        if patterns is None:
-            patterns = tuple((s.name, p) for s in self._servers(tag) for p in s.patterns)
+        The longest piece is 0 for a program that does not cut its lines.
+        """
+        found = self._by_tag.get(tag)
+        if found is None:
+            servers = self._servers(tag)
+            pieces = [s.longest_piece for s in servers if s.longest_piece]
+            found = tuple((s.name, p) for s in servers for p in s.patterns), min(pieces, default=0)
             if len(self._by_tag) < _MOST_TAGS:
-                self._by_tag[tag] = patterns
-        return patterns
+                self._by_tag[tag] = found
+        return found
 
     def _servers(self, tag: bytes) -> list[Server]:
         return [s for s in self._chosen if s.tag and s.tag.regex.fullmatch(tag)]
@@ -213,8 +181,8 @@ class Recogniser:
         fields = found.groupdict(b"")
         role = pattern.role
         address = ""
-        if role == "login":
-            self._refuse_rest(header)
+        if role == "login" and self._cut.is_rest(header):
+            raise _NoEventError("the rest of a line that was cut: a client may have written it")
         if role == "failure":
             self._clients.take((server, header.host, header.pid))
         else:

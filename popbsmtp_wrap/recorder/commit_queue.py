@@ -117,9 +117,9 @@ class CommitQueue:
         old, self.database = self.database, database
         self.breaker.hurry()
         self.recent.refresh_s = self._settings().refresh
-        self.recent.clear()
+        self.recent.write_again(None)
         # It may be another database, where nothing is locked.
-        self.locked.clear()
+        self.locked.forget()
         # Behind a commit that hangs it closes when it can.
         old.close_later()
 
@@ -145,17 +145,10 @@ class CommitQueue:
         with suppress(TimeoutError):
             async with asyncio.timeout(_IN_FLIGHT_S):
                 await self._landed.wait()
-        self.forget(addresses)
-        await self.drain.remove(addresses)
-
-    def forget(self, addresses: Collection[str] | None) -> None:
-        """Have the next login of *addresses*, None for all, written, and none before it."""
         self._fallback.forget(addresses)
-        if addresses is None:
-            self.recent.forget_all()
-        for address in addresses or ():
-            self.recent.forget(address)
-            self.locked.discard(address)
+        self.recent.forget(addresses)
+        self.locked.forget(addresses)
+        await self.drain.remove(addresses)
 
     async def close(self, patience_s: float) -> None:
         """Commit or spool what waits, within about *patience_s* seconds."""
@@ -305,7 +298,7 @@ class CommitQueue:
         """Have the next login of every address written where there is a new database."""
         if self.database.take_replaced():
             self._log.event("database_replaced", remembered=len(self.recent))
-            self.recent.clear()
+            self.recent.write_again(None)
 
     def _is_safe(self, pending: PendingLogin, outcome: str) -> None:
         if not pending.login.age_s and time.monotonic() - pending.moment < _FRESH_S:
@@ -338,7 +331,7 @@ class CommitQueue:
         if self.breaker.up:
             # What comes back may lack the last commits: what is acknowledged meanwhile has to be on
             # disk, not remembered.
-            self.recent.clear()
+            self.recent.write_again(None)
         self.breaker.trip(trouble)
         waiting, self._waiting = self._waiting, {}
         self._fallback.take(waiting.values())

@@ -72,7 +72,7 @@ class DatabaseChecks:
             queue.go_down(str(error))
             return
         for address in gone:
-            queue.recent.forget(address)
+            queue.recent.forget([address])
             queue.queue(pending_again(hits[address]))
 
 

@@ -39,9 +39,10 @@ class LockedRows:
         """Try *address* at once from now on: it was written, refused, or revoked."""
         self._until.pop(address, None)
 
-    def clear(self) -> None:
-        """Try every address at once from now on."""
-        self._until.clear()
+    def forget(self, addresses: Iterable[str] | None = None) -> None:
+        """Try *addresses*, None for all, at once from now on."""
+        for address in list(self._until) if addresses is None else addresses:
+            self.discard(address)
 
     def next_s(self, addresses: Iterable[str]) -> float | None:
         """Return the seconds until one of *addresses* is to be tried, None when none is locked."""

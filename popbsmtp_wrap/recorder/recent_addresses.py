@@ -1,6 +1,6 @@
 """The addresses that were written a moment ago: phones log in every few minutes, or seconds."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from popbsmtp_wrap.login import Login
@@ -67,23 +67,13 @@ class RecentAddresses:
         if known is None or known.since - known.login.age_s <= hit.since - hit.login.age_s:
             self._hits[address] = hit
 
-    def forget(self, address: str) -> None:
-        """Have the next login of *address* written, and none before it."""
-        self._written.pop(address, None)
-        self._hits.pop(address, None)
+    def forget(self, addresses: Collection[str] | None) -> None:
+        """Have the next login of *addresses*, None for all, written, and none before it."""
+        self.write_again(addresses)
+        for address in list(self._hits) if addresses is None else addresses:
+            self._hits.pop(address, None)
 
-    def write_again(self, addresses: Iterable[str] | None) -> None:
-        """Have the next login of *addresses*, None for all, written; what needed no write stays."""
-        if addresses is None:
-            self.clear()
-        for address in addresses or ():
+    def write_again(self, addresses: Collection[str] | None) -> None:
+        """Have the next login of *addresses*, None for all, written; keep what needed no write."""
+        for address in list(self._written) if addresses is None else addresses:
             self._written.pop(address, None)
-
-    def clear(self) -> None:
-        """Have the next login of every address written; logins that needed no write stay hits."""
-        self._written.clear()
-
-    def forget_all(self) -> None:
-        """Have the next login of every address written, and none before it."""
-        self._written.clear()
-        self._hits.clear()

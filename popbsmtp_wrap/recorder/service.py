@@ -5,7 +5,6 @@ import contextlib
 import json
 import math
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable
@@ -19,10 +18,10 @@ from popbsmtp_wrap.config.passwords import masked
 from popbsmtp_wrap.daemon import service_manager
 from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.metrics import Counts
-from popbsmtp_wrap.daemon.reload import EarlyReload, load_beside
+from popbsmtp_wrap.daemon.reload import Reloader
 from popbsmtp_wrap.daemon.supervisor import Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
-from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
+from popbsmtp_wrap.errors import InternalError, RefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.networks import ignored_networks, why_ignored
 from popbsmtp_wrap.protocols import admin
@@ -58,7 +57,6 @@ def run(load: Callable[[], Settings]) -> None:
     nothing.
     """
     startup.fill_standard_descriptors()
-    reload = EarlyReload()
     settings = load()
     capacity = startup.raise_descriptor_limit()
     # Everything that may be wrong in the configuration is found before the first login waits.
@@ -69,8 +67,7 @@ def run(load: Callable[[], Settings]) -> None:
         if not os.path.isdir(settings.recorder.spool):
             startup.prepare_spool(settings)
         startup.drop_privileges(settings)
-        service = Service(load, settings, listeners, capacity)
-        asyncio.run(service.serve(reload))
+        asyncio.run(Service(load, settings, listeners, capacity).serve())
     finally:
         listeners.close()
 
@@ -81,7 +78,6 @@ class Service:
     def __init__(
         self, load: Callable[[], Settings], settings: Settings, listeners: Listeners, capacity: int
     ) -> None:
-        self._load = load
         self._settings = settings
         self._listeners = listeners
         self._log = EventLog(settings.recorder.log)
@@ -95,18 +91,13 @@ class Service:
         )
         self._doors: dict[str, PostLoginDoor | WrapperDoor] = {}
         self._postconf = WorkerThread("postconf", RefusedError)
-        self._reload = asyncio.Event()
+        self.reloader = Reloader(load, self._adopt, self._log)
 
-    async def serve(self, early: EarlyReload) -> None:
+    async def serve(self) -> None:
         """Serve until told to stop. Raise SpoolBusyError, or InternalError as run() does."""
-        loop = asyncio.get_running_loop()
         self._supervisor = supervisor = Supervisor(self._log)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, supervisor.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        if early.asked:
-            self._reload.set()
-        loop.set_exception_handler(supervisor.loop_error)
+        supervisor.listen()
+        self.reloader.listen()
         self._spool = AsyncSpool(self._current, self._log, self._counts)
         await self._spool.measure()
         self._queue = queue = CommitQueue(
@@ -121,7 +112,7 @@ class Service:
         supervisor.start("probe", queue.breaker.probe_while_down)
         supervisor.start("look", queue.checks.look_around)
         supervisor.start("verify", queue.checks.verify_remembered)
-        supervisor.start("reload", self._reloading)
+        supervisor.start("reload", self.reloader.run)
         supervisor.start("sessions", self._sessions.run)
         supervisor.watch("commits", queue.oldest_s)
         supervisor.watch("spool", self._spool.oldest_s)
@@ -271,20 +262,6 @@ class Service:
             self._connections.accept_rest(listener)
         else:
             self._connections.stop_listening(listener)
-
-    async def _reloading(self) -> None:
-        while True:
-            await self._reload.wait()
-            self._reload.clear()
-            service_manager.reloading()
-            try:
-                await self._adopt(await load_beside(self._load, self._log))
-            except PopbsmtpError as error:
-                self._log.event("reload_failed", error=error)
-            except Exception as error:  # noqa: BLE001 - the settings so far are still good
-                self._log.unexpected("reload", error)
-                self._log.event("reload_failed", error=repr(error))
-            service_manager.notify("READY=1")
 
     async def _adopt(self, settings: Settings) -> None:
         """Go on with *settings*. Raise PopbsmtpError and change nothing when they cannot work."""

@@ -62,7 +62,7 @@ class SpoolDrain:
             await self._next_round()
             self._wanted.clear()
             if not self._may_run:
-                continue  # down since it began to wait: start() comes again
+                continue  # the database went down in the meantime; start() wakes this again
             self._put_back.clear()
             if not self._is_over:
                 # The rest of a round that failed; there may be other files since.
@@ -94,7 +94,7 @@ class SpoolDrain:
             self._is_over = chunk is None
             if chunk is None:
                 if not self._put_back:
-                    self._locked.clear()  # nothing waits for a row
+                    self._locked.forget()  # nothing waits for a row
                 return False
             attempts = ChunkAttempts(chunk, time.monotonic(), self._locked.holds)
             trouble: PopbsmtpError | None = None

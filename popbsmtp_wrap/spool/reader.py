@@ -105,7 +105,7 @@ class SpoolReader:
         """Forget the chunk that chunk() returned last; its logins are in the database.
 
         Return what went wrong: bad records that cannot be kept, files that cannot be removed and
-        will come again. A segment that remove() has rewritten meanwhile is read again.
+        will come again. A segment that remove() rewrote in the meantime is read again.
         """
         errors: list[str] = []
         parts, self._parts = self._parts, []

@@ -20,7 +20,7 @@ _KINDS: Final[tuple[Kind, ...]] = ("login", "logout")
 
 
 class LineHandler:
-    """Judges lines by the settings as they are; sources share it."""
+    """Decides what to do with each line, by the settings in force; all sources share it."""
 
     def __init__(self, settings: Settings, log: WatchLog, *, record: bool) -> None:
         """With *record* false logins are logged and go nowhere. Raise ConfigError."""
@@ -89,7 +89,7 @@ class LogSource:
         self._advice = ""
 
     def read(self, lines: Sequence[bytes], live_since: float | None) -> list[ObservedLogin]:
-        """Return the logins to record; *live_since* as in reading.Piece."""
+        """Return the logins to record; *live_since* as in open_log.Piece."""
         now = Clocks(time.time(), time.monotonic())
         found: list[ObservedLogin] = []
         if self.recogniser is None:

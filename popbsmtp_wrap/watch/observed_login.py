@@ -9,7 +9,7 @@ from popbsmtp_wrap.login import Login, make_login
 from popbsmtp_wrap.logs.event import Event
 from popbsmtp_wrap.logs.timestamps import moment
 
-# A log server's clock may be ahead of ours by that much (spool/timestamp.py believes the same).
+# A log server's clock may be ahead of ours by this much; spool/timestamp.py allows as much.
 MOST_AHEAD_S: Final = 60.0
 # What clocks of one machine differ by while one of them is set.
 _SLEWING_S: Final = 1.0

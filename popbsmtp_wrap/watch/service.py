@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +11,10 @@ from typing import Final
 from popbsmtp_wrap import __version__
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon import service_manager
-from popbsmtp_wrap.daemon.reload import EarlyReload, load_beside
+from popbsmtp_wrap.daemon.reload import Reloader
 from popbsmtp_wrap.daemon.supervisor import Job, Supervisor
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
-from popbsmtp_wrap.errors import InternalError, PopbsmtpError, RefusedError
+from popbsmtp_wrap.errors import InternalError, RefusedError
 from popbsmtp_wrap.logs.checkpoint import Checkpoint, Positions
 from popbsmtp_wrap.logs.tail import INTERVAL_S, Tail
 from popbsmtp_wrap.networks import IgnoredNetworks, ignored_networks
@@ -52,7 +51,6 @@ class WatchService:
 
         Raise ConfigError.
         """
-        self._load = load
         self._settings = load()
         self._log = log
         self._state = state
@@ -63,26 +61,21 @@ class WatchService:
         self._postconf = WorkerThread("postconf", RefusedError)
         # When each file was last looked at, on the monotonic clock.
         self._looked: dict[str, float] = {}
-        self._reload = asyncio.Event()
+        self._reloader = Reloader(load, self._adopt, log)
         self._saved: Positions | None = None
 
-    async def watch(self, started: Callable[[], None], early: EarlyReload) -> None:
+    async def watch(self, started: Callable[[], None]) -> None:
         """Watch until told to stop, or until the standard input ends where it is all there is.
 
         *started* is called once it does. Raise InternalError after a job of it has failed.
         """
-        loop = asyncio.get_running_loop()
         self._supervisor = supervisor = Supervisor(self._log)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, supervisor.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        if early.asked:
-            self._reload.set()
-        loop.set_exception_handler(supervisor.loop_error)
+        supervisor.listen()
+        self._reloader.listen()
         self._handler.networks = await self._networks(self._settings)
         self._positions = self._state.load() if self._state else Positions()
         self._follow()
-        supervisor.start("reload", self._reloading)
+        supervisor.start("reload", self._reloader.run)
         supervisor.start("renewals", self._renewing)
         supervisor.start("positions", self._saving)
         supervisor.watch("files", self._oldest_look_s)
@@ -214,29 +207,16 @@ class WatchService:
                 if renewed := len(due) - len(missed):
                     self._log.event("renewed", addresses=renewed, open=len(self._handler.sessions))
 
-    async def _reloading(self) -> None:
-        while True:
-            await self._reload.wait()
-            self._reload.clear()
-            service_manager.reloading()
-            self._log.reopen()
-            try:
-                settings = await load_beside(self._load, self._log)
-                networks = await self._networks(settings)
-                self._handler.adopt(settings)
-            except PopbsmtpError as error:
-                self._log.event("reload_failed", error=error)
-            except Exception as error:  # noqa: BLE001 - the settings so far are still good
-                self._log.unexpected("reload", error)
-                self._log.event("reload_failed", error=repr(error))
-            else:
-                if settings.watch.state != self._settings.watch.state:
-                    self._log.event("restart_needed", key="watch.state")
-                self._settings = self._submission.settings = settings
-                self._handler.networks = networks
-                self._follow()
-                self._log.event("reloaded", files=",".join(self._tasks))
-            service_manager.notify("READY=1")
+    async def _adopt(self, settings: Settings) -> None:
+        """Go on with *settings*. Raise PopbsmtpError and change nothing when they cannot work."""
+        networks = await self._networks(settings)
+        self._handler.adopt(settings)
+        if settings.watch.state != self._settings.watch.state:
+            self._log.event("restart_needed", key="watch.state")
+        self._settings = self._submission.settings = settings
+        self._handler.networks = networks
+        self._follow()
+        self._log.event("reloaded", files=",".join(self._tasks))
 
     async def _networks(self, settings: Settings) -> IgnoredNetworks:
         networks = await self._postconf.run(partial(ignored_networks, settings.ignore, _POSTCONF_S))

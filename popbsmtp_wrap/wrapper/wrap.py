@@ -133,7 +133,7 @@ class Deadline:
         self.fixed = wait is not None
 
     def move(self, wait: str) -> bool:
-        """Wait *wait* seconds from the start, unless fixed; return False if that is none."""
+        """Wait *wait* seconds from the start, unless fixed; return False for a bad duration."""
         try:
             wait_s = float(wait.removesuffix("s"))
         except ValueError:
@@ -151,7 +151,7 @@ class Deadline:
 
 
 def ask_recorder(request: bytes, path: str | None, deadline: Deadline) -> str | None:
-    """Return None when the recorder has the login, else why not ("" when there is none)."""
+    """Return None if the recorder took the login, else the reason: "" if none is running."""
     share, name = Deadline(monotonic(), str(deadline.left_s() / 2)), path or DEFAULT_SOCKET
     peer = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
@@ -270,7 +270,7 @@ def _fill_standard_descriptors() -> None:
             pass
         posix.close(null)
     except OSError:
-        pass  # RLIMIT_NOFILE: there is no room for descriptors of ours anyway
+        pass  # RLIMIT_NOFILE leaves no room for our own descriptors either
 
 
 def _exact_arguments() -> list[str]:

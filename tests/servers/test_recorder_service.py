@@ -537,7 +537,8 @@ def test_the_page_explains_every_event_and_no_other():
     package = REPOSITORY / "popbsmtp_wrap"
     logged = {
         name
-        for path in (*(package / "recorder").rglob("*.py"), *(package / "daemon").rglob("*.py"))
+        for folder in ("recorder", "server", "daemon")
+        for path in (package / folder).rglob("*.py")
         for name in re.findall(r'\.event\(\s*"(\w+)"', path.read_text())
     }
     assert explained("event") == logged

@@ -245,7 +245,7 @@ async def left_behind(running):
         await until(lambda: serving.done() or service._doors)
         await running.use_everything(OLD, service)
         in_force[0] = new
-        service._reload.set()
+        service.reloader.ask()
         await until(lambda: service._settings is new)
         await running.use_everything(NEW, service)
         traces = Traces(old, new, {f"recorder.{name}" for name in _ONLY_AT_START})

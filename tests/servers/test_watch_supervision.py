@@ -14,7 +14,7 @@ from tests.servers.watch_place import Watch
 BROKEN = """\
 import sys
 sys.argv[0] = "popbsmtp"
-from popbsmtp_wrap.watch.service import Service
+from popbsmtp_wrap.watch.service import WatchService
 {patch}
 from popbsmtp_wrap.cli.main import main
 main()
@@ -22,22 +22,22 @@ main()
 A_JOB = """\
 async def broken(self):
     raise KeyError("a job")
-Service._saving = broken
+WatchService._saving = broken
 """
 # Whatever is wrong with the way to a file, it is not silently left alone.
 A_FILE = """\
 async def broken(self, path):
     raise KeyError("a file")
-Service._follow_file = broken
+WatchService._follow_file = broken
 """
 # The first look at a file raises; the watcher goes on with it.
 A_LOOK = """\
-from popbsmtp_wrap.logs.tail import Followed
-look = Followed.look
+from popbsmtp_wrap.logs.tail import Tail
+look = Tail.look
 def broken(self):
-    Followed.look = look
+    Tail.look = look
     raise KeyError("a look")
-Followed.look = broken
+Tail.look = broken
 """
 
 

@@ -31,11 +31,10 @@ def test_a_forgotten_address_is_written_again():
     recent = RecentAddresses(REFRESH_S)
     recent.add("198.51.100.7", 1000.0)
     recent.add("198.51.100.8", 1000.0)
-    recent.forget("198.51.100.7")
-    recent.forget("203.0.113.1")
+    recent.forget(["198.51.100.7", "203.0.113.1"])
     assert not recent.covers(Login("198.51.100.7"), 1000.0)
     assert recent.covers(Login("198.51.100.8"), 1000.0)
-    recent.clear()
+    recent.write_again(None)
     assert not recent.covers(Login("198.51.100.8"), 1000.0)
 
 

@@ -85,6 +85,13 @@ class Place:
         await done.wait()
         assert self.failures.pop() is None
 
+    async def find_locked(self):
+        """Return when the drain has found that the row of HELD is locked."""
+        self.locked_addresses = {HELD}
+        await self.put(HELD)
+        self.drain.start()
+        await until(lambda: HELD in self.tried)
+
 
 @pytest.fixture
 def place():
@@ -144,12 +151,12 @@ def test_a_login_does_not_grow_older_by_being_put_back(place):
         await place.put(HELD)
         began = time.monotonic()
         for _ in range(8):
-            place.locked.clear()
+            place.locked.forget()
             asked = place.spool.asked
             place.drain.start()
             await until(lambda asked=asked: place.spool.asked >= asked + 2)
         place.locked_addresses = set()
-        place.locked.clear()
+        place.locked.forget()
         place.drain.start()
         await until(lambda: HELD in place.table)
         assert place.table[HELD].age_s <= 1 + int(time.monotonic() - began)
@@ -159,10 +166,7 @@ def test_a_login_does_not_grow_older_by_being_put_back(place):
 
 def test_a_locked_row_is_tried_again_by_itself_and_seldom(place):
     async def test(place):
-        place.locked_addresses = {HELD}
-        await place.put(HELD)
-        place.drain.start()
-        await until(lambda: HELD in place.tried)
+        await place.find_locked()
         asked = place.spool.asked
         await asyncio.sleep(2)
         # After 0.2 s, 0.4 s, 0.8 s and so on, twice each time.
@@ -189,10 +193,7 @@ def test_nobody_waits_for_a_locked_row_whose_login_has_expired(place):
 
 def test_an_outage_while_a_locked_row_waits_leaves_the_event_loop_to_others(place):
     async def test(place):
-        place.locked_addresses = {HELD}
-        await place.put(HELD)
-        place.drain.start()
-        await until(lambda: HELD in place.tried)
+        await place.find_locked()
         # It waits for the row; meanwhile the database goes down, and the probe takes a chunk.
         place.drain.stop()
         await place.drain.some()
@@ -223,10 +224,7 @@ def test_logins_behind_many_locked_rows_are_written_in_the_same_round(place):
 
 def test_a_login_that_comes_while_a_locked_one_waits_is_written_at_once(place):
     async def test(place):
-        place.locked_addresses = {HELD}
-        await place.put(HELD)
-        place.drain.start()
-        await until(lambda: HELD in place.tried)
+        await place.find_locked()
         for number in range(5):
             address = f"198.51.100.{number}"
             await place.put(address)
@@ -239,10 +237,7 @@ def test_a_login_that_comes_while_a_locked_one_waits_is_written_at_once(place):
 
 def test_nothing_is_written_after_stop_until_start(place):
     async def test(place):
-        place.locked_addresses = {HELD}
-        await place.put(HELD)
-        place.drain.start()
-        await until(lambda: HELD in place.tried)
+        await place.find_locked()
         place.drain.stop()
         place.locked_addresses = set()
         await asyncio.sleep(1)
