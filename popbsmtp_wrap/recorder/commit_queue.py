@@ -340,7 +340,7 @@ class CommitQueue:
         fallback = self._fallback
         self._log.event("database_up", spooled=fallback.spooled, kept=fallback.kept)
         # Some may have been in doubt only because nobody's login was taken.
-        self.locked.clear()
+        self.locked.forget()
         self.retry_kept()
         self._work.set()
         self.drain.start()
