@@ -278,7 +278,7 @@ def test_logins_that_are_in_doubt_go_behind_the_others(place):
                 await place.drain.some()
         assert set(place.table) == {"198.51.100.2"}
         place.doubtful_addresses = set()
-        place.locked.clear()
+        place.locked.forget()
         place.drain.start()
         await until(lambda: HELD in place.table and place.spool.waiting == 0)
 
