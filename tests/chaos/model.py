@@ -15,6 +15,8 @@ Outcome = Literal["ok", "no", "unknown", "logged"]
 
 # last_seen and ages are whole seconds, each cut once.
 ROUNDING_S: Final = 2.0
+# A line of a log has whole seconds, and so have the watcher's age and the recorder's.
+LINE_S: Final = 4.0
 # A recording process that Python has to be started for takes its own start for the login.
 YOUNGER_S: Final = 3.0
 # Dovecot's request has no time: one that has waited in a queue counts from the moment when that was
@@ -126,8 +128,7 @@ def demanded(history: History, attempts: Sequence[Attempt], lag_s: float = 0.0) 
 def _may_be_gone(history: History, attempt: Attempt, lag_s: float) -> bool:
     return (
         any(
-            attempt.address in revocation.addresses
-            and revocation.ended >= attempt.began - _older_s(attempt)
+            attempt.address in revocation.addresses and revocation.ended >= _counts_from(attempt)
             for revocation in history.revocations
         )
         or any(loss.ended >= attempt.began for loss in history.losses)
@@ -154,6 +155,16 @@ def _older_s(attempt: Attempt) -> float:
     """Return by how much a row of *attempt* may be too old."""
     waited = attempt.queued or attempt.ended - attempt.began > _PROMPT_S
     return QUEUED_S if attempt.source == "postlogin" and waited else 0.0
+
+
+def _counts_from(attempt: Attempt) -> float:
+    """Return from when on *attempt* counts at the latest as older than a revocation.
+
+    An age is rounded up: of a line, of its row, and of what has waited (docs/recorder.md).
+    """
+    waited = attempt.queued or attempt.ended - attempt.began > _PROMPT_S
+    rounded_s = LINE_S if attempt.source == "log" else ROUNDING_S if waited else 0.0
+    return attempt.began - max(_older_s(attempt), rounded_s)
 
 
 def _missing(

@@ -118,6 +118,17 @@ def test_each_address_is_judged_by_itself():
 
 
 @pytest.mark.parametrize(
+    ("source", "took", "after_s", "said"),
+    [("log", 0, 3.9, 0), ("log", 0, 4.1, 1), ("line", 0.1, 0.1, 1), ("line", 1, 1.9, 0)],
+)
+def test_a_login_with_an_age_may_not_count_just_after_a_revocation(source, took, after_s, said):
+    began = NOW + 1.5 + after_s
+    asked = Attempt(ADDRESS, "alice", source, began, began + took, "ok")
+    history = History(attempts=[asked], revocations=[revoked(1)])
+    assert len(violations(history, [], NOW + 100)) == said
+
+
+@pytest.mark.parametrize(
     ("source", "took", "queued", "older_s", "said"),
     [
         ("postlogin", 5, False, QUEUED_S, 0),
