@@ -161,9 +161,7 @@ class CommitQueue:
         if any(pending.is_open for pending in late):
             self.go_down("the recorder stops before the database answers")
             self._fallback.take(self._in_flight)
-        # They were acknowledged, and the next recorder does not know of them.
-        while hits := self.recent.take_hits():
-            self._fallback.take(pending_again(hit) for hit in hits.values())
+        self._spool_remembered()
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s / 2):
                 await self._spool.settled()
@@ -335,6 +333,12 @@ class CommitQueue:
         self.breaker.trip(trouble)
         waiting, self._waiting = self._waiting, {}
         self._fallback.take(waiting.values())
+        self._spool_remembered()
+
+    def _spool_remembered(self) -> None:
+        """Spool what was acknowledged as written just before: nobody has looked for its row yet."""
+        while hits := self.recent.take_hits():
+            self._fallback.take(pending_again(hit) for hit in hits.values())
 
     def _came_up(self) -> None:
         fallback = self._fallback

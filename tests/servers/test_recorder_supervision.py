@@ -351,6 +351,26 @@ def test_a_login_during_an_outage_is_on_disk_although_its_address_was_just_writt
         assert recorder.rows()[address] == "bob"
 
 
+def test_a_login_that_needed_no_write_before_an_outage_is_on_disk_during_it(postgres):
+    address = "198.51.100.83"
+    with Recorder(url=postgres.url("mail")) as recorder:
+        assert recorder.login(address, "alice") == ("OK", "")
+        postgres.pause()
+        try:
+            # Nobody can have looked whether its row is still there.
+            assert recorder.login(address, "bob") == ("OK", "")
+            assert recorder.status()["outcomes"]["remembered"] == 1
+            wait_until(lambda: recorder.events("database_down"), PATIENCE_S, "the outage")
+            wait_until(lambda: recorder.status()["spool"]["logins"], PATIENCE_S, "the spool")
+            recorder.kill()
+        finally:
+            postgres.resume()
+        # As a fail-over to a server that had not got the commit.
+        postgres.sql(f"DELETE FROM popbsmtp WHERE address = '{address}'", "mail")
+        assert recorder.toolkit("flush").stdout == "1\n"
+        assert recorder.rows()[address] == "bob"
+
+
 def test_each_login_that_neither_database_nor_spool_takes_is_counted_once(postgres):
     postgres.create_database("readonly")
     with Recorder(url=postgres.url("readonly")) as recorder:
