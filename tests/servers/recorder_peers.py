@@ -6,6 +6,7 @@ import resource
 import select
 import socket
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,6 +22,28 @@ LONGEST_WAITS = {
     "database": 'connect_timeout = "60s"',
     "recorder": f'{OPEN_TO_ALL}\nreply_timeout = "50s"',
 }
+
+
+# Five times what may be configured.
+_PATIENTLY = """
+from popbsmtp_wrap.cli.main import main
+from popbsmtp_wrap.recorder import pending_login
+pending_login._COMMIT_SHARE = 2.0
+main()
+"""
+
+
+class PatientRecorder(Recorder):
+    """A recorder that waits for its database for most of a minute before it spools logins.
+
+    What a test sends meanwhile takes a busy machine longer than a login would be kept waiting.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(**LONGEST_WAITS)
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", _PATIENTLY, *super().command()[1:]]
 
 
 def connect_as(user: str, path: Path) -> socket.socket:

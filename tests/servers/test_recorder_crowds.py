@@ -16,6 +16,7 @@ from tests.servers.recorder_load import next_address
 from tests.servers.recorder_peers import (
     LONGEST_WAITS,
     OPEN_TO_ALL,
+    PatientRecorder,
     connect_as,
     cpu_s,
     crowd,
@@ -199,9 +200,8 @@ def test_a_flood_of_one_user_holds_no_other_up_and_leaves_nothing_behind(quiet):
 
 
 def test_peers_that_wait_for_no_answer_take_little_memory():
-    with Recorder(**LONGEST_WAITS) as recorder:
+    with PatientRecorder() as recorder:
         with held_database(recorder):
-            # All of them before the commit counts as late, which takes 10 s.
             moment, path = read_clocks(), str(recorder.socket)
             for _ in range(12_000):
                 with socket.socket(socket.AF_UNIX) as peer:
