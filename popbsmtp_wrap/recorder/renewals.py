@@ -14,7 +14,7 @@ from popbsmtp_wrap.daemon.worker_thread import WorkerThread
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.networks import IgnoredNetworks, why_ignored
 from popbsmtp_wrap.store.engine import Store, open_store
-from popbsmtp_wrap.store.renewal import MOST, renew
+from popbsmtp_wrap.store.renewal import MOST, Renewed, renew
 
 # From `doveadm who`, and from popbsmtp watch.
 DOVEADM: Final = "sessions"
@@ -34,16 +34,19 @@ class Renewals:
         networks: IgnoredNetworks,
         counts: Counts,
         *,
+        not_taken: Callable[[str, str], None],
         once: bool = False,
         is_refused: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Nothing is connected yet; *once* is for one round of many, as cron asks for them.
 
+        *not_taken* gets each address whose row the database refuses to change, and why.
         *is_refused* returns whether logins from an address are refused; its sessions then renew
-        nothing either. It is called in the event loop. Raise ConfigError for settings that cannot
-        work.
+        nothing either. Both are called in the event loop. Raise ConfigError for settings that
+        cannot work.
         """
         self._once = once
+        self._not_taken = not_taken
         self._is_refused = is_refused
         self._counts = counts
         # When each source was last renewed without a failure, on the monotonic clock.
@@ -64,8 +67,9 @@ class Renewals:
         """Return how many rows canonical *addresses* have, all renewed.
 
         *since* is when their sessions were open, on the monotonic clock. Left as they are: rows
-        that had expired when *source* was last renewed. Raise StoreUnavailableError, RefusedError
-        or SchemaError when some are not renewed.
+        that had expired when *source* was last renewed, and those that the database
+        refuses to change. Raise StoreUnavailableError, RefusedError or SchemaError when the
+        database takes none.
         """
         store, renewed = self._store, 0
         oldest_s = self._grace_s + self._away_s(source, since)
@@ -73,17 +77,20 @@ class Renewals:
             for portion in _portions(addresses):
                 known = [a for a in portion if not why_ignored(a, self._networks)]
                 wanted = [a for a in known if not self._is_refused(a)]
-                count = await self._thread.run(partial(_renew, store, wanted, since, oldest_s))
+                done = await self._thread.run(partial(_renew, store, wanted, since, oldest_s))
                 self._count(
                     source,
                     {
                         "ignored": len(portion) - len(known),
                         "shared": len(known) - len(wanted),
-                        "renewed": count,
-                        "no row": len(wanted) - count,
+                        "renewed": done.rows,
+                        "not taken": len(done.refused),
+                        "no row": len(wanted) - done.rows - len(done.refused),
                     },
                 )
-                renewed += count
+                for address, error in done.refused.items():
+                    self._not_taken(address, error)
+                renewed += done.rows
         except BaseException:
             self._failing.add(source)
             raise
@@ -118,8 +125,8 @@ class Renewals:
         self._thread.end()
 
 
-def _renew(store: Store, addresses: list[str], since: float, oldest_s: float) -> int:
-    return renew(store, addresses, since, oldest_s) if addresses else 0
+def _renew(store: Store, addresses: list[str], since: float, oldest_s: float) -> Renewed:
+    return renew(store, addresses, since, oldest_s) if addresses else Renewed(0, {})
 
 
 def _portions(addresses: Iterable[str]) -> Iterator[list[str]]:

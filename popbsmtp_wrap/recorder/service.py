@@ -87,7 +87,11 @@ class Service:
         self._database = AsyncDatabase(settings, self._log)
         self._shared = SharedAddresses(settings.recorder.shared_users, settings.grace)
         self._renewals = Renewals(
-            settings, self._networks, self._counts, is_refused=self._is_refused
+            settings,
+            self._networks,
+            self._counts,
+            not_taken=self._not_renewed,
+            is_refused=self._is_refused,
         )
         self._doors: dict[str, PostLoginDoor | WrapperDoor] = {}
         self._postconf = WorkerThread("postconf", RefusedError)
@@ -170,6 +174,9 @@ class Service:
         """Tell whether logins from *address* are not recorded, because many users share it."""
         refuses = self._settings.recorder.refuse_shared
         return refuses and self._shared.users_if_shared(address, time.monotonic()) > 0
+
+    def _not_renewed(self, address: str, error: str) -> None:
+        self._log.event("renewal_not_taken", address=address, error=error)
 
     def not_recorded(self, source: str, kind: str, reason: str) -> None:
         """Count and log a request that is no login; *kind* is a key of the outcomes."""

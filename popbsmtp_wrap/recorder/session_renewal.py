@@ -11,7 +11,7 @@ from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.metrics import Counts
 from popbsmtp_wrap.dovecot.doveadm import PLACES, ask, find
-from popbsmtp_wrap.errors import PopbsmtpError, ServiceUnavailableError
+from popbsmtp_wrap.errors import PopbsmtpError, RefusedError, ServiceUnavailableError
 from popbsmtp_wrap.networks import ignored_networks
 from popbsmtp_wrap.recorder.renewals import DOVEADM, Renewals
 
@@ -89,16 +89,29 @@ class SessionRenewal:
 async def renew_once(settings: Settings) -> int:
     """Return how many rows the addresses of Dovecot's open sessions have, all renewed.
 
-    Raise ServiceUnavailableError when doveadm does not tell them, and as Renewals.renew() does.
+    Raise ServiceUnavailableError when doveadm does not tell them, RefusedError when the database
+    refuses to change a row, and as Renewals.renew() does.
     """
     command = find(settings.sessions.doveadm)
     if command is None:
         raise ServiceUnavailableError(
             f"there is no {' or '.join(PLACES)}; name it in doveadm of [sessions]"
         )
-    renewals = Renewals(settings, ignored_networks(settings.ignore), Counts(), once=True)
+    refused: dict[str, str] = {}
+    renewals = Renewals(
+        settings,
+        ignored_networks(settings.ignore),
+        Counts(),
+        not_taken=refused.__setitem__,
+        once=True,
+    )
     since = time.monotonic()
     try:
-        return await renewals.renew(DOVEADM, sorted(await ask(command)), since)
+        rows = await renewals.renew(DOVEADM, sorted(await ask(command)), since)
     finally:
         renewals.close()
+    for address, error in refused.items():
+        raise RefusedError(
+            f"{error}; {address} is not renewed ({len(refused)} such rows), {rows} others are"
+        )
+    return rows

@@ -171,6 +171,12 @@ def explained(store: Store, error: DBAPIError) -> PopbsmtpError:
     return trouble.kind(f"{masked(store.database.url)}: {text[:500]}; {trouble.advice}")
 
 
+def is_ambiguous(store: Store, error: PopbsmtpError) -> bool:
+    """Tell whether *error*, raised for many rows, may be that of a trigger or policy for one."""
+    cause = error.__cause__
+    return isinstance(cause, DBAPIError) and store.dialect.classify(cause, store.database).ambiguous
+
+
 def _without(text: str, password: str) -> str:
     """Return *text* with *** for *password*.
 

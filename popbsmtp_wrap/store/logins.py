@@ -19,7 +19,8 @@ from popbsmtp_wrap.errors import MisfitError, PopbsmtpError, RowRefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.dialects.base import AHEAD_S, NOT_KEPT
 from popbsmtp_wrap.store.engine import Store, retrying, transaction
-from popbsmtp_wrap.store.portions import in_portions, kept_as_they_are
+from popbsmtp_wrap.store.portions import in_portions, kept_as_they_are, refused_rows
+from popbsmtp_wrap.store.row_by_row import change_rows
 from popbsmtp_wrap.store.tombstone import (
     expired_ranges,
     is_live,
@@ -262,12 +263,17 @@ def revoke(store: Store, addresses: Iterable[str] | None) -> int:
     if addresses is None:
         return _revoke_all(store)
     listed = sorted(set(addresses))
-    revoked, live = 0, set[str]()
+    revoked, live, refused = 0, set[str](), dict[str, PopbsmtpError]()
     for start in range(0, len(listed), _MOST_REVOKED):
-        work = partial(_revoke, store, listed[start : start + _MOST_REVOKED])
-        found, still_live = retrying(store, work)
-        revoked += found
-        live |= still_live
+        portion = listed[start : start + _MOST_REVOKED]
+        done = change_rows(store, portion, partial(_revoke, store), most_locked=0)
+        refused |= done.refused
+        for found, still_live in done.results:
+            revoked += found
+            live |= still_live
+    if refused:
+        error = next(iter(refused.values()))
+        raise refused_rows(error, refused, "which may still relay; the others are revoked")
     if live:
         raise kept_as_they_are(store, live, "which may still relay")
     return revoked

@@ -6,33 +6,40 @@ nothing, not even by a row that expired long ago and that no expire job has dele
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from popbsmtp_wrap.errors import LockedError
 from popbsmtp_wrap.store.dialects.base import AHEAD_S
-from popbsmtp_wrap.store.engine import Store, retrying
+from popbsmtp_wrap.store.engine import Store
+from popbsmtp_wrap.store.row_by_row import change_rows
 
 # Rows that are locked at once: a login of one of them waits for some milliseconds.
 MOST: Final = 100
 
 
-def renew(store: Store, addresses: Sequence[str], since: float, oldest_s: float) -> int:
-    """Commit that canonical *addresses*, at most MOST, were seen at *since*; return how many rows.
+class Renewed(NamedTuple):
+    """How many rows were renewed, and why the database refused others, by address."""
+
+    rows: int
+    refused: Mapping[str, str]
+
+
+def renew(store: Store, addresses: Sequence[str], since: float, oldest_s: float) -> Renewed:
+    """Commit that canonical *addresses*, at most MOST, were seen at *since*.
 
     *since* is on the monotonic clock. Rows that were more than *oldest_s* old then stay as they
     are, and so do rows that another transaction holds. Times only move forward. Raise
     StoreUnavailableError, RefusedError or SchemaError when nothing is committed.
     """
 
-    def write(connection: Connection) -> int:
+    def write(piece: Sequence[str], connection: Connection) -> int:
         store.dialect.begin_write(connection.exec_driver_sql)
         store.dialect.limit_locks(connection)
-        wanted = store.address.in_(sorted(addresses))
+        wanted = store.address.in_(sorted(piece))
         # In the order of upsert(): an UPDATE takes the rows as they come, and then a login's batch
         # and this may wait for each other.
         in_order = sa.select(store.address).where(wanted)
@@ -54,14 +61,5 @@ def renew(store: Store, addresses: Sequence[str], since: float, oldest_s: float)
         )
         return connection.execute(statement).rowcount
 
-    locks_rows = store.dialect.locks_rows
-    try:
-        return retrying(store, write, wait_for_locks=not locks_rows)
-    except LockedError:
-        if not locks_rows:
-            raise
-    if len(addresses) == 1:
-        return 0
-    middle = len(addresses) // 2
-    halves = (addresses[:middle], addresses[middle:])
-    return sum(renew(store, half, since, oldest_s) for half in halves)
+    done = change_rows(store, addresses, write)
+    return Renewed(sum(done.results), {a: str(error) for a, error in done.refused.items()})

@@ -4,10 +4,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy.exc import DBAPIError
-
 from popbsmtp_wrap.errors import LockedError, MisfitError, PopbsmtpError, RowRefusedError
 from popbsmtp_wrap.login import Login
+from popbsmtp_wrap.store.engine import is_ambiguous
 from popbsmtp_wrap.store.logins import spellings
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class Sifting:
         """Go on around a row of *piece* that *error* may be of; raise it when it is everybody's."""
         is_refused = isinstance(error, RowRefusedError)
         if not is_refused:
-            if not self._is_ambiguous(error):
+            if not is_ambiguous(self._writer.store, error):
                 raise error
             if not self._has_doubts:
                 self._writer.take_table(max(self._deadline - time.monotonic(), _LOCK_S))
@@ -176,10 +175,3 @@ class Sifting:
     def _halve(self, piece: Sequence[Seen]) -> None:
         middle = len(piece) // 2
         self._pieces += [piece[middle:], piece[:middle]]
-
-    def _is_ambiguous(self, error: PopbsmtpError) -> bool:
-        """Tell whether a trigger or a policy can raise *error* for one row alone."""
-        store, cause = self._writer.store, error.__cause__
-        if not isinstance(cause, DBAPIError):
-            return False
-        return store.dialect.classify(cause, store.database).ambiguous

@@ -1,9 +1,11 @@
 """What the recorder does with `renew`, by which popbsmtp watch tells of sessions that go on."""
 
 import pwd
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import pytest
 
@@ -76,3 +78,22 @@ def test_renewals_fail_while_the_database_is_away_and_wait_nowhere(recorder):
     assert renew(recorder, KNOWN, UNKNOWN) == ("OK", "1")
     assert set(rows(recorder)) == {KNOWN}
     assert recorder.status()["spool"]["logins"] == 0
+
+
+def test_a_row_that_the_database_refuses_is_named_and_the_others_are_renewed(recorder):
+    recorder.login(KNOWN)
+    recorder.login(UNKNOWN)
+    last = rows(recorder)[UNKNOWN]
+    with closing(sqlite3.connect(recorder.store, timeout=PATIENCE_S)) as connection:
+        connection.execute(
+            f"CREATE TRIGGER t BEFORE UPDATE ON popbsmtp WHEN old.address = '{KNOWN}'"
+            " BEGIN SELECT RAISE(ABORT, 'sober'); END"
+        )
+        connection.commit()
+    wait_until(lambda: time.time() > last + 2, PATIENCE_S, "another second")
+    assert renew(recorder, KNOWN, UNKNOWN) == ("OK", "1")
+    assert rows(recorder)[UNKNOWN] > last
+    [event] = recorder.events("renewal_not_taken")
+    assert event["address"] == KNOWN
+    assert "sober" in event["error"]
+    assert recorder.status()["outcomes"]["not taken"] == 1

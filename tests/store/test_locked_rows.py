@@ -195,7 +195,7 @@ def test_a_renewal_leaves_a_locked_row_alone_and_renews_the_others(server_place)
     for address in others:
         server_place.put(address, 60)
     with held(server_place, HOLDS["update"].format(ADDRESS)):
-        renewed = renew(store, sorted([ADDRESS, *others]), time.monotonic(), GRACE_S)
+        renewed = renew(store, sorted([ADDRESS, *others]), time.monotonic(), GRACE_S).rows
     assert renewed == len(others)
     ages = {row.address: GRACE_S - row.remaining_s for row in logins.rows(store, GRACE_S)}
     assert max(ages[address] for address in others) < 60 <= ages[ADDRESS]

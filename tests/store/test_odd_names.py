@@ -53,7 +53,7 @@ def test_a_name_serves_whatever_is_in_it(place, what, name):
     assert [(row.address, row.user) for row in logins.rows(store, GRACE_S)] == [(ADDRESS, "bob")]
     assert logins.remaining_s(store, ADDRESS, GRACE_S)
     assert postfix_permits(store, ADDRESS)
-    assert renewal.renew(store, [ADDRESS], time.monotonic(), GRACE_S) == 1
+    assert renewal.renew(store, [ADDRESS], time.monotonic(), GRACE_S).rows == 1
     assert logins.expire(store, GRACE_S) == 0
     assert logins.revoke(store, [ADDRESS]) == 1
     writer.close()

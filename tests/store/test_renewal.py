@@ -27,7 +27,7 @@ def test_renewal_moves_the_time_and_nothing_else(place):
     logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     for later in (100, 200):
         store = place.freeze(place.store(), NOW + later)
-        assert renew(store, [ADDRESS], now(), GRACE_S) == 1
+        assert renew(store, [ADDRESS], now(), GRACE_S).rows == 1
         assert row(store) == logins.Row(ADDRESS, "ann", "imap", NOW, NOW + later, GRACE_S)
 
 
@@ -36,7 +36,7 @@ def test_renewal_moves_the_time_and_nothing_else(place):
 def test_second_before_at_and_after_the_oldest_a_row_is_renewed(place, away_s, more_s, renewed):
     logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     later = place.freeze(place.store(), NOW + GRACE_S + away_s + more_s)
-    assert renew(later, [ADDRESS, OTHER], now(), GRACE_S + away_s) == renewed
+    assert renew(later, [ADDRESS, OTHER], now(), GRACE_S + away_s).rows == renewed
     assert postfix_permits(later, ADDRESS) is bool(renewed)
     assert logins.expire(later, GRACE_S) == 1 - renewed
 
@@ -44,22 +44,22 @@ def test_second_before_at_and_after_the_oldest_a_row_is_renewed(place, away_s, m
 def test_the_oldest_row_counts_from_when_the_session_was_seen(place):
     logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     store = place.freeze(place.store(), NOW + GRACE_S + 30)
-    assert renew(store, [ADDRESS], time.monotonic() - 60, GRACE_S) == 1
+    assert renew(store, [ADDRESS], time.monotonic() - 60, GRACE_S).rows == 1
 
 
 @pytest.mark.parametrize("all_of_them", [True, False])
 def test_renewal_leaves_a_revoked_address_alone(place, store, all_of_them):
     logins.record(store, Login(ADDRESS, "ann", "imap"))
     assert logins.revoke(store, None if all_of_them else [ADDRESS]) == 1
-    assert renew(store, [ADDRESS], now(), GRACE_S) == 0
-    assert renew(store, [ADDRESS], now(), 7 * 86400 + 3600) == 0
+    assert renew(store, [ADDRESS], now(), GRACE_S).rows == 0
+    assert renew(store, [ADDRESS], now(), 7 * 86400 + 3600).rows == 0
     assert place.revoked() == [ADDRESS]
 
 
 def test_renewal_makes_no_row(place, store):
     logins.record(store, Login(ADDRESS, "ann", "imap"))
     assert logins.revoke(store, [ADDRESS]) == 1
-    assert renew(store, [ADDRESS, OTHER], now(), GRACE_S) == 0
+    assert renew(store, [ADDRESS, OTHER], now(), GRACE_S).rows == 0
     assert place.addresses() == []
 
 
@@ -75,14 +75,14 @@ def test_renewal_counts_from_when_the_session_was_seen(place):
 def test_renewal_never_moves_a_time_back(place):
     logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     store = place.freeze(place.store(), NOW + 10)
-    assert renew(store, [ADDRESS], time.monotonic() - 60, GRACE_S) == 1
+    assert renew(store, [ADDRESS], time.monotonic() - 60, GRACE_S).rows == 1
     assert row(store).last_seen == NOW
 
 
 def test_renewal_sets_a_time_ahead_of_the_clock_right(place):
     logins.record(place.freeze(place.created(), NOW + 7200), Login(ADDRESS, "ann", "imap"))
     store = place.freeze(place.store(), NOW)
-    assert renew(store, [ADDRESS], now(), GRACE_S) == 1
+    assert renew(store, [ADDRESS], now(), GRACE_S).rows == 1
     assert row(store).last_seen == NOW
 
 
@@ -90,7 +90,7 @@ def test_as_many_as_fit_are_renewed_with_one_statement(place, store):
     addresses = [f"2001:db8::{n:x}" for n in range(1, MOST + 1)]
     for address in addresses:
         place.put(address, GRACE_S - 100)
-    assert renew(store, addresses, now(), GRACE_S) == MOST
+    assert renew(store, addresses, now(), GRACE_S).rows == MOST
     assert all(found.remaining_s > GRACE_S - 100 for found in logins.rows(store, GRACE_S))
 
 

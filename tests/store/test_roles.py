@@ -60,7 +60,7 @@ def test_writer_records(accounts):
         for _ in range(2):
             logins.record(stores["writer"], login)
         logins.record(stores["writer"], replace(login, user="late", age_s=90))
-        assert renew(stores["writer"], [login.address], time.monotonic(), GRACE_S) == 1
+        assert renew(stores["writer"], [login.address], time.monotonic(), GRACE_S).rows == 1
     found = {row.address: row.user for row in logins.rows(place.store(), GRACE_S)}
     assert found == {"192.0.2.1": "ann", ADDRESS: "bob", OTHER: "bö"}
 

@@ -149,7 +149,7 @@ def test_a_pooled_connection_follows_too(place, replace_it):
     replace_it(place)
     logins.record(store, Login(ADDRESS))
     assert ADDRESS in place.addresses()
-    assert renewal.renew(store, [ADDRESS], time.monotonic(), GRACE_S) == 1
+    assert renewal.renew(store, [ADDRESS], time.monotonic(), GRACE_S).rows == 1
     place.sql("UPDATE popbsmtp SET last_seen = 1")
     assert logins.expire(store, GRACE_S) >= 1
     assert place.addresses() == []

@@ -26,7 +26,7 @@ def test_inet_takes_logins_renewals_and_revocations(postgres_place):
     outcome = writer.write([Seen(Login(a, "ann", "imap", 600), now) for a in addresses])
     writer.close()
     assert (outcome.refused, outcome.locked) == ((), ())
-    assert renew(store, sorted(addresses), time.monotonic(), GRACE_S) == 4
+    assert renew(store, sorted(addresses), time.monotonic(), GRACE_S).rows == 4
     assert logins.remaining_s(store, OTHER, GRACE_S) > GRACE_S - 60
     assert postfix_permits(store, ADDRESS)
     assert logins.revoke(store, [ADDRESS]) == 1
