@@ -24,7 +24,8 @@ from bench.databases import KINDS, TITLES, Place, Servers
 from bench.figures import Cell, median, ms, percentile, print_table
 from popbsmtp_wrap.login import make_login
 from popbsmtp_wrap.store.engine import open_store
-from popbsmtp_wrap.store.logins import expire, record
+from popbsmtp_wrap.store.removal import expire
+from popbsmtp_wrap.store.upsert import record
 
 TARGET_S: Final = 0.1
 LONGEST_S: Final = 120.0

@@ -14,7 +14,7 @@ from bench.figures import Cell, interleaved, median, print_table
 from bench.processes import Elapsed, at_once
 from bench.programs import new_address
 from popbsmtp_wrap.login import make_login
-from popbsmtp_wrap.store.logins import record
+from popbsmtp_wrap.store.upsert import record
 
 ROUNDS = 5
 # By one process, and by each of several; MariaDB's driver is the slow one (PyMySQL and TLS).

@@ -66,12 +66,12 @@ def init(invocation: Invocation, sql: bool) -> None:
 @pass_invocation
 def record(invocation: Invocation, address: str, user: str | None, service: str | None) -> None:
     """Record a login from ADDRESS, as the wrapper does."""
-    from popbsmtp_wrap.store import logins
+    from popbsmtp_wrap.store import upsert
 
     settings = invocation.settings()
     if reason := why_ignored(address, ignored_networks(settings.ignore)):
         raise PopbsmtpError(f"not recorded: {reason}")
-    logins.record(open_lookup(settings), make_login(address, user, service))
+    upsert.record(open_lookup(settings), make_login(address, user, service))
     click.echo(f"{address} may relay for {settings.grace} s")
 
 
@@ -83,10 +83,10 @@ def check(invocation: Invocation, address: str) -> None:
 
     Exit status 0 and the seconds that are left, or 1.
     """
-    from popbsmtp_wrap.store import logins
+    from popbsmtp_wrap.store import queries
 
     settings = invocation.settings()
-    left_s = logins.remaining_s(open_lookup(settings), address, settings.grace)
+    left_s = queries.remaining_s(open_lookup(settings), address, settings.grace)
     if left_s is None:
         raise PopbsmtpError(f"{address} may not relay")
     click.echo(left_s)
@@ -97,10 +97,10 @@ def check(invocation: Invocation, address: str) -> None:
 @pass_invocation
 def list_(invocation: Invocation, as_json: bool) -> None:
     """List logins, newest first."""
-    from popbsmtp_wrap.store import logins
+    from popbsmtp_wrap.store import queries
 
     settings = invocation.settings()
-    found = logins.rows(open_administration(settings), settings.grace)
+    found = queries.rows(open_administration(settings), settings.grace)
     if as_json:
         entries = [
             {
@@ -134,7 +134,7 @@ def revoke(invocation: Invocation, addresses: tuple[str, ...], everything: bool)
     all the same.
     """
     from popbsmtp_wrap.recorder import revocation
-    from popbsmtp_wrap.store import logins
+    from popbsmtp_wrap.store import removal
     from popbsmtp_wrap.store.within import within
 
     if bool(addresses) == everything:
@@ -145,7 +145,7 @@ def revoke(invocation: Invocation, addresses: tuple[str, ...], everything: bool)
         click.echo(f"popbsmtp: {waiting.trouble}", err=True)
     store = open_administration(settings)
     connect_s = revocation.CONNECT_S + settings.database.connect_timeout
-    count = within(connect_s, store, lambda: logins.revoke(store, chosen))
+    count = within(connect_s, store, lambda: removal.revoke(store, chosen))
     click.echo(count)
     if waiting.recorder:
         revocation.after(settings.recorder, chosen)
@@ -158,11 +158,11 @@ def revoke(invocation: Invocation, addresses: tuple[str, ...], everything: bool)
 @pass_invocation
 def expire(invocation: Invocation, dry_run: bool) -> None:
     """Delete what is older than grace and print the count."""
-    from popbsmtp_wrap.store import logins
+    from popbsmtp_wrap.store import removal
 
     settings = invocation.settings()
     store = open_administration(settings, stay_connected=True)
-    count = logins.expired_count if dry_run else logins.expire
+    count = removal.expired_count if dry_run else removal.expire
     click.echo(count(store, settings.grace))
 
 

@@ -9,7 +9,7 @@ from popbsmtp_wrap.doctor.finding import Finding
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.postfix import map_files, maps
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, removal, upsert
 from popbsmtp_wrap.store.diagnosis import CANARY, privileges
 from popbsmtp_wrap.store.engine import Store, open_store
 
@@ -60,8 +60,8 @@ def _check_canary(settings: Settings, directory: str) -> Iterator[Finding]:
             "run doctor with -c and an account that may record and delete",
         )
         return
-    if any(logins.rows(store, settings.grace, CANARY)):
-        logins.delete(store, [CANARY])
+    if any(queries.rows(store, settings.grace, CANARY)):
+        removal.delete(store, [CANARY])
     kind = maps.MAP_TYPES[settings.database.dialect]
     table = f"{kind}:{directory}/{maps.map_name(settings)}"
     before = map_files.ask(CANARY, table, directory)
@@ -77,11 +77,11 @@ def _check_canary(settings: Settings, directory: str) -> Iterator[Finding]:
 
 
 def _with_canary(store: Store, table: str, directory: str) -> bool:
-    logins.record(store, Login(CANARY, "popbsmtp doctor"))
+    upsert.record(store, Login(CANARY, "popbsmtp doctor"))
     try:
         return map_files.ask(CANARY, table, directory)
     finally:
-        logins.delete(store, [CANARY])
+        removal.delete(store, [CANARY])
 
 
 def _word(permitted: object) -> str:

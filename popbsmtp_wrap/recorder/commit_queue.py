@@ -49,7 +49,7 @@ _MOST_WAITING: Final = 10_000
 # address is not remembered.
 _FRESH_S: Final = 1.0
 # A commit that is late by this much gives its logins their true age, so that a revocation meanwhile
-# wins in the table (store/logins.py).
+# wins in the table (store/upsert.py).
 _IN_FLIGHT_S: Final = 1.5
 
 

@@ -231,7 +231,7 @@ def attempt(login: Login, database: config.Database, started: float) -> Exceptio
     """Return None when *login*, seen at *started*, is committed, else why it is not."""
     try:
         from popbsmtp_wrap.store.engine import open_store
-        from popbsmtp_wrap.store.logins import record as commit
+        from popbsmtp_wrap.store.upsert import record as commit
 
         commit(open_store(database), login, database.connect_timeout, since=started)
     except PopbsmtpError as error:

@@ -14,18 +14,10 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.canaries import takes_any
 from popbsmtp_wrap.store.engine import Store, explained, retrying
-from popbsmtp_wrap.store.logins import (
-    aged,
-    is_kept,
-    is_short,
-    newest,
-    not_kept,
-    row,
-    unpadded,
-    upsert_rows,
-)
 from popbsmtp_wrap.store.persistent_connection import PersistentConnection
+from popbsmtp_wrap.store.queries import unpadded
 from popbsmtp_wrap.store.sifting import NotWritten, Outcome, Seen, Sifting
+from popbsmtp_wrap.store.upsert import aged, is_kept, is_short, newest, not_kept, row, upsert_rows
 
 __all__ = ["LARGEST_BATCH", "BatchWriter", "NotWritten", "Outcome", "Seen", "largest_size"]
 

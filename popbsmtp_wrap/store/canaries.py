@@ -15,8 +15,9 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.diagnosis import CANARY
 from popbsmtp_wrap.store.engine import Store
-from popbsmtp_wrap.store.logins import unpadded, upsert
+from popbsmtp_wrap.store.queries import unpadded
 from popbsmtp_wrap.store.tombstone import is_live
+from popbsmtp_wrap.store.upsert import upsert
 
 # Expired where a table without transactions keeps it.
 _LONG_AGO_S: Final = 30 * 24 * 3600

@@ -10,7 +10,7 @@ from sqlalchemy.sql.expression import Executable
 from popbsmtp_wrap.errors import RefusedError, RowRefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.engine import Store, explained, transaction
-from popbsmtp_wrap.store.logins import upsert
+from popbsmtp_wrap.store.upsert import upsert
 
 # TEST-NET-1, RFC 5737: nobody's address.
 CANARY = "192.0.2.251"

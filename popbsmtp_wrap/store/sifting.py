@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from popbsmtp_wrap.errors import LockedError, MisfitError, PopbsmtpError, RowRefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.engine import is_ambiguous
-from popbsmtp_wrap.store.logins import spellings
+from popbsmtp_wrap.store.upsert import spellings
 
 if TYPE_CHECKING:
     from popbsmtp_wrap.store.batch import BatchWriter

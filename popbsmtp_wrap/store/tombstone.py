@@ -3,7 +3,7 @@
 A revoked address keeps its row, with a last_seen that lies REVOKED_S before the revocation: every
 lookup, those of older versions and of hand-written maps included, takes it for long expired. The
 moment of the revocation is last_seen + REVOKED_S, on the database's clock whichever host revoked,
-and a login that was not after it leaves the row alone (logins.upsert_rows). It needs no column of
+and a login that was not after it leaves the row alone (upsert.upsert_rows). It needs no column of
 its own, so it works in adopted tables.
 
 MySQL and SQLite keep whole seconds, and so do ages, rounded up: a login that has an age has to be

@@ -182,7 +182,7 @@ def test_a_database_url_that_cannot_work_is_a_configuration_error(tmp_path, comm
 
 @pytest.mark.parametrize("debug", [[], ["--debug"]])
 def test_an_unexpected_error_never_ends_as_an_answer(toolkit, monkeypatch, debug):
-    monkeypatch.setattr("popbsmtp_wrap.store.logins.remaining_s", lambda *_: 1 / 0)
+    monkeypatch.setattr("popbsmtp_wrap.store.queries.remaining_s", lambda *_: 1 / 0)
     done = toolkit(*debug, "check", "198.51.100.7")
     assert done.status == 70
     assert done.err.endswith(

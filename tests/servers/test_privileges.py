@@ -17,7 +17,7 @@ from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.logs.checkpoint import Checkpoint, Positions
 from popbsmtp_wrap.server.listeners import Listeners
 from popbsmtp_wrap.spool import directory as spool_directory
-from popbsmtp_wrap.store import logins, setup, sqlite_files
+from popbsmtp_wrap.store import setup, sqlite_files, upsert
 from popbsmtp_wrap.store.engine import open_store
 from popbsmtp_wrap.watch.log_target import WatchLog
 from tests.harness.directories import public_directory
@@ -182,7 +182,7 @@ def test_root_opens_no_database_behind_a_link_of_another_user(secret, theirs):
     empty.touch()
     link(empty, theirs / "popbsmtp.db")
     store = open_store(database(theirs / "popbsmtp.db"))
-    for work in (setup.create, setup.differences, lambda store: logins.record(store, LOGIN)):
+    for work in (setup.create, setup.differences, lambda store: upsert.record(store, LOGIN)):
         with pytest.raises(RefusedError, match="follows no symbolic link of user 65534"):
             work(store)
     assert empty.read_bytes() == b""
@@ -198,7 +198,7 @@ def test_root_writes_through_no_link_beside_the_database(secret, theirs, suffix)
     link(secret, theirs / f"popbsmtp.db{suffix}")
     with contextlib.suppress(PopbsmtpError):
         setup.create(store)
-        logins.record(store, LOGIN)
+        upsert.record(store, LOGIN)
 
 
 def test_the_spool_is_not_given_away_behind_a_link(secret, theirs):

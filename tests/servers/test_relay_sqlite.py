@@ -21,7 +21,7 @@ import select, sys, time
 from popbsmtp_wrap import config
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.store.engine import open_store
-from popbsmtp_wrap.store.logins import record
+from popbsmtp_wrap.store.upsert import record
 store = open_store(config.load(sys.argv[1]).database)
 number = 0
 while not select.select([sys.stdin], [], [], 0)[0]:

@@ -10,7 +10,7 @@ from popbsmtp_wrap.config import Database, Settings
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.postfix.maps import map_files
-from popbsmtp_wrap.store import logins, setup
+from popbsmtp_wrap.store import queries, removal, setup, upsert
 from popbsmtp_wrap.store.engine import Store, open_store
 from tests.harness.mariadb import MariaDB
 from tests.harness.postgres import Postgres
@@ -48,18 +48,18 @@ def work(server, seed, problems):
             address = f"10.0.{chance.randrange(3)}.{chance.randrange(100)}"
             age_s = chance.choice((0, 0, 5, 600, GRACE_S + 50))
             if turn % 25 == 0:
-                logins.expire(store, GRACE_S)
+                removal.expire(store, GRACE_S)
             elif turn % 10 == 0:
-                logins.revoke(store, [address, f"10.0.9.{turn % 50}"])
+                removal.revoke(store, [address, f"10.0.9.{turn % 50}"])
             elif turn % 3 == 0:
                 batch = [
                     Login(f"10.0.{chance.randrange(3)}.{n}", f"ü{seed}", "imap", age_s)
                     for n in chance.sample(range(100), 20)
                 ]
                 with store.engine.begin() as connection:
-                    connection.execute(logins.upsert(store, batch))
+                    connection.execute(upsert.upsert(store, batch))
             else:
-                logins.record(store, Login(address, f"user{seed}", "pop3", age_s), 10)
+                upsert.record(store, Login(address, f"user{seed}", "pop3", age_s), 10)
     except Exception as error:  # noqa: BLE001 - the test shows it
         problems.append(error)
 
@@ -109,10 +109,10 @@ def test_mariadb_replicas_hold_the_same_rows(mariadb_pair):
     # Old rows and a last expiry, so that each format has deleted for certain.
     with store.engine.begin() as connection:
         old = [Login(f"10.9.9.{n}", age_s=10 * GRACE_S) for n in range(200)]
-        connection.execute(logins.upsert(store, old))
-    assert logins.expire(store, GRACE_S) >= 200
-    assert logins.revoke(store, ["10.0.0.1"]) in (0, 1)
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
+        connection.execute(upsert.upsert(store, old))
+    assert removal.expire(store, GRACE_S) >= 200
+    assert removal.revoke(store, ["10.0.0.1"]) in (0, 1)
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
     expected = rows(primary)
     assert len(expected) > 50
     for replica in replicas:
@@ -123,8 +123,8 @@ def test_mariadb_replicas_hold_the_same_rows(mariadb_pair):
         assert status["Slave_SQL_Running"] == "Yes"
         assert (status["Last_SQL_Errno"], status["Last_IO_Errno"]) == (0, 0)
         replica_store = server_store(replica)
-        assert logins.remaining_s(replica_store, ADDRESS, GRACE_S) > GRACE_S - 60
-        assert logins.remaining_s(replica_store, "10.9.9.9", GRACE_S) is None
+        assert queries.remaining_s(replica_store, ADDRESS, GRACE_S) > GRACE_S - 60
+        assert queries.remaining_s(replica_store, "10.9.9.9", GRACE_S) is None
         assert setup.differences(replica_store) == []
     for server in (primary, *replicas):
         assert "unsafe" not in server.log_text().lower()
@@ -153,18 +153,18 @@ def postgres_pair(tmp_path_factory):
 def test_postgresql_standby_answers_lookups(postgres_pair, tmp_path):
     primary, standby = postgres_pair
     on_primary, on_standby = server_store(primary), server_store(standby)
-    logins.record(on_primary, Login(ADDRESS, "ann", "imap"))
-    logins.record(on_primary, Login("192.0.2.1", age_s=GRACE_S + 60))
+    upsert.record(on_primary, Login(ADDRESS, "ann", "imap"))
+    upsert.record(on_primary, Login("192.0.2.1", age_s=GRACE_S + 60))
     standby.wait_caught_up()
-    assert logins.remaining_s(on_standby, ADDRESS, GRACE_S) > GRACE_S - 60
-    assert logins.remaining_s(on_standby, "192.0.2.1", GRACE_S) is None
-    assert next(logins.rows(on_standby, GRACE_S)).user == "ann"
-    assert logins.expired_count(on_standby, GRACE_S) == 1
+    assert queries.remaining_s(on_standby, ADDRESS, GRACE_S) > GRACE_S - 60
+    assert queries.remaining_s(on_standby, "192.0.2.1", GRACE_S) is None
+    assert next(queries.rows(on_standby, GRACE_S)).user == "ann"
+    assert removal.expired_count(on_standby, GRACE_S) == 1
     assert setup.differences(on_standby) == []
     assert setup.create(on_standby) is False
     for address, answer in ((ADDRESS, "OK"), ("192.0.2.1", "")):
         assert postmap(standby, address, tmp_path) == answer
-    assert logins.revoke(on_primary, [ADDRESS]) == 1
+    assert removal.revoke(on_primary, [ADDRESS]) == 1
     standby.wait_caught_up()
     assert postmap(standby, ADDRESS, tmp_path) == ""
 
@@ -199,9 +199,9 @@ def test_postgresql_standby_refuses_to_record_and_says_why(postgres_pair):
     _, standby = postgres_pair
     store = server_store(standby)
     for job in (
-        lambda: logins.record(store, Login(ADDRESS)),
-        lambda: logins.revoke(store, [ADDRESS]),
-        lambda: logins.revoke(store, None),
+        lambda: upsert.record(store, Login(ADDRESS)),
+        lambda: removal.revoke(store, [ADDRESS]),
+        lambda: removal.revoke(store, None),
         lambda: setup.create(server_store(standby, table="other")),
     ):
         with pytest.raises(StoreUnavailableError, match=r"read-only.*primary") as refused:
@@ -216,5 +216,5 @@ def test_postgresql_standby_that_becomes_primary_records(postgres_pair):
     standby.sql("SELECT pg_promote()")
     wait_until(lambda: standby.sql("SELECT pg_is_in_recovery()") == [(False,)], 10, "promotion")
     store = server_store(standby)
-    logins.record(store, Login(ADDRESS, "bob"))
-    assert logins.remaining_s(store, ADDRESS, GRACE_S) > GRACE_S - 60
+    upsert.record(store, Login(ADDRESS, "bob"))
+    assert queries.remaining_s(store, ADDRESS, GRACE_S) > GRACE_S - 60

@@ -12,7 +12,7 @@ from popbsmtp_wrap import config
 from popbsmtp_wrap.spool.directory import lock
 from popbsmtp_wrap.spool.reader import SpoolReader
 from popbsmtp_wrap.store.engine import open_store
-from popbsmtp_wrap.store.logins import record
+from popbsmtp_wrap.store.upsert import record
 from popbsmtp_wrap.wrapper.start_recorder import MOST_SPARE, MOST_TRYING
 from tests.harness.directories import public_directory
 from tests.harness.mariadb import MariaDB

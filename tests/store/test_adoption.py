@@ -8,7 +8,7 @@ import pytest
 
 from popbsmtp_wrap.errors import RowRefusedError, SchemaError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins, setup
+from popbsmtp_wrap.store import queries, removal, setup, upsert
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
 
 OLD = "192.0.2.99"
@@ -99,9 +99,9 @@ def test_printed_sql_makes_an_old_table_right_and_keeps_its_moments(place, colum
         store = place.store(**NAMES[place.kind], **columns)
         assert setup.differences(store) == []
         assert not setup.create(store)
-        left_s = logins.remaining_s(store, ADDRESS, GRACE_S)
+        left_s = queries.remaining_s(store, ADDRESS, GRACE_S)
         assert GRACE_S - 130 < left_s <= GRACE_S - 100
-        rows = {row.address: row for row in logins.rows(store, GRACE_S)}
+        rows = {row.address: row for row in queries.rows(store, GRACE_S)}
         assert rows.keys() == {ADDRESS, OLD}
         assert -130 < rows[OLD].remaining_s <= -100
         assert postfix_permits(store, ADDRESS)
@@ -109,11 +109,11 @@ def test_printed_sql_makes_an_old_table_right_and_keeps_its_moments(place, colum
         assert not postfix_permits(store, OLD)
         assert not postfix_permits(store, "10.9.9.9")
         for _ in range(2):
-            logins.record(store, Login(OLD, "ann", "imap"))
-            logins.record(store, Login(OTHER, "ann", "imap"))
-        assert logins.remaining_s(store, OLD, GRACE_S) > GRACE_S - 20
-        assert logins.expire(store, GRACE_S) == 0
-        assert logins.expire(store, 50) == 1
+            upsert.record(store, Login(OLD, "ann", "imap"))
+            upsert.record(store, Login(OTHER, "ann", "imap"))
+        assert queries.remaining_s(store, OLD, GRACE_S) > GRACE_S - 20
+        assert removal.expire(store, GRACE_S) == 0
+        assert removal.expire(store, 50) == 1
 
 
 def test_printed_sql_means_the_same_in_any_session(place):
@@ -126,7 +126,7 @@ def test_printed_sql_means_the_same_in_any_session(place):
                     session.cursor().execute(statement)
             session.commit()
         store = place.store(**NAMES[place.kind], **LEFT_OUT)
-        left_s = logins.remaining_s(store, ADDRESS, GRACE_S)
+        left_s = queries.remaining_s(store, ADDRESS, GRACE_S)
         assert GRACE_S - 130 < left_s <= GRACE_S - 100
 
 
@@ -153,12 +153,12 @@ def test_table_with_the_right_types_works_with_settings_alone(place):
     place.sql(RIGHT_TYPES[place.kind], NULLS[place.kind].replace("datetime('now')", "NULL"))
     store = place.store(**NAMES[place.kind], **LEFT_OUT)
     for _ in range(2):
-        logins.record(store, Login(ADDRESS, "ann", "imap"))
-    assert logins.remaining_s(store, "10.9.9.9", GRACE_S) is None
+        upsert.record(store, Login(ADDRESS, "ann", "imap"))
+    assert queries.remaining_s(store, "10.9.9.9", GRACE_S) is None
     assert not postfix_permits(store, "10.9.9.9")
-    assert [row.address for row in logins.rows(store, GRACE_S)] == [ADDRESS]
-    assert logins.expire(store, GRACE_S) == 0
-    logins.record(store, Login("10.9.9.9"))
+    assert [row.address for row in queries.rows(store, GRACE_S)] == [ADDRESS]
+    assert removal.expire(store, GRACE_S) == 0
+    upsert.record(store, Login("10.9.9.9"))
     assert postfix_permits(store, "10.9.9.9")
     [missing] = setup.differences(store)
     assert "has no index" in missing.what
@@ -176,7 +176,7 @@ def test_other_columns_and_rows_of_an_old_table_survive(places, kind):
     place.sql(f"INSERT INTO {table} VALUES ('{ADDRESS}', {values}, 'keep')")
     store = place.store(**NAMES[place.kind], **LEFT_OUT)
     run_by_client(place, printed_sql(store))
-    logins.record(store, Login(ADDRESS))
+    upsert.record(store, Login(ADDRESS))
     assert place.sql(f"SELECT note FROM {table}") == [("keep",)]
 
 
@@ -200,11 +200,11 @@ def test_short_address_column_and_missing_key_are_named(place):
     if place.kind != "mysql":
         # MySQL inserts a second row instead, and says nothing.
         with pytest.raises(SchemaError):
-            logins.record(store, Login(ADDRESS))
+            upsert.record(store, Login(ADDRESS))
     run_by_client(place, printed_sql(store))
     store = place.store(**LEFT_OUT)
     assert setup.differences(store) == []
-    logins.record(store, Login("2001:db8:1111:2222:3333:4444:5555:6666"))
+    upsert.record(store, Login("2001:db8:1111:2222:3333:4444:5555:6666"))
     assert postfix_permits(store, "2001:db8:1111:2222:3333:4444:5555:6666")
     assert postfix_permits(store, ADDRESS)
 
@@ -218,7 +218,7 @@ def test_unix_seconds_of_an_old_mysql_table_become_times(mysql_place, seconds):
     store = mysql_place.store(**LEFT_OUT)
     run_by_client(mysql_place, printed_sql(store))
     assert setup.differences(store) == []
-    assert GRACE_S - 130 < logins.remaining_s(store, ADDRESS, GRACE_S) <= GRACE_S - 100
+    assert GRACE_S - 130 < queries.remaining_s(store, ADDRESS, GRACE_S) <= GRACE_S - 100
 
 
 def test_unix_seconds_of_an_old_postgresql_table_become_times(postgres_place):
@@ -229,7 +229,7 @@ def test_unix_seconds_of_an_old_postgresql_table_become_times(postgres_place):
     store = postgres_place.store(**LEFT_OUT)
     run_by_client(postgres_place, printed_sql(store))
     assert setup.differences(store) == []
-    assert GRACE_S - 130 < logins.remaining_s(store, ADDRESS, GRACE_S) <= GRACE_S - 100
+    assert GRACE_S - 130 < queries.remaining_s(store, ADDRESS, GRACE_S) <= GRACE_S - 100
 
 
 def test_endless_times_of_an_old_table_open_nothing(postgres_place, mysql_place):
@@ -248,9 +248,9 @@ def test_endless_times_of_an_old_table_open_nothing(postgres_place, mysql_place)
         assert setup.differences(store) == []
         assert not postfix_permits(store, ADDRESS)
         assert not postfix_permits(store, OTHER)
-        assert ADDRESS not in [row.address for row in logins.rows(store, GRACE_S)]
-        logins.expire(store, GRACE_S)
-        logins.record(store, Login(ADDRESS))
+        assert ADDRESS not in [row.address for row in queries.rows(store, GRACE_S)]
+        removal.expire(store, GRACE_S)
+        upsert.record(store, Login(ADDRESS))
         assert postfix_permits(store, ADDRESS)
 
 
@@ -285,11 +285,11 @@ def test_user_column_that_takes_no_null_is_named_and_changed(place):
     found = [difference.what for difference in setup.differences(store)]
     assert sum("takes no NULL" in what for what in found) == 2
     with pytest.raises((SchemaError, RowRefusedError), match="run: popbsmtp init"):
-        logins.record(store, Login(ADDRESS))
+        upsert.record(store, Login(ADDRESS))
     run_by_client(place, printed_sql(store))
     store = place.store(first_seen_column="", service_column="")
     assert setup.differences(store) == []
-    logins.record(store, Login(ADDRESS))
+    upsert.record(store, Login(ADDRESS))
     assert postfix_permits(store, ADDRESS)
 
 

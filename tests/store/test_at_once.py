@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries
 from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen
 from popbsmtp_wrap.store.dialects import dialect_named
 from popbsmtp_wrap.store.engine import open_store
@@ -37,7 +37,7 @@ def seen(*several, ago_s=0.0):
 
 
 def rows(writer):
-    found = logins.rows(writer.store, GRACE_S)
+    found = queries.rows(writer.store, GRACE_S)
     return sorted((row.address, row.user, row.service) for row in found)
 
 
@@ -74,14 +74,14 @@ def test_nothing_is_done_without_an_open_connection(place):
 
 def test_what_waited_is_older_by_that(writer):
     assert writer.write_at_once(seen(ONE, ago_s=600), LIMIT_S)
-    assert GRACE_S - 660 < logins.remaining_s(writer.store, ADDRESS, GRACE_S) <= GRACE_S - 600
+    assert GRACE_S - 660 < queries.remaining_s(writer.store, ADDRESS, GRACE_S) <= GRACE_S - 600
 
 
 def test_a_late_login_does_not_move_the_last_one_back(writer):
     assert writer.write_at_once(seen(ONE), LIMIT_S)
     assert writer.write_at_once(seen(Login(ADDRESS, "bob", "pop3", 600)), LIMIT_S)
     assert rows(writer) == [(ADDRESS, "alice", "imap")]
-    assert logins.remaining_s(writer.store, ADDRESS, GRACE_S) > GRACE_S - 60
+    assert queries.remaining_s(writer.store, ADDRESS, GRACE_S) > GRACE_S - 60
 
 
 def test_a_locked_row_costs_the_limit_and_is_left_to_those_who_can_wait(place, writer):

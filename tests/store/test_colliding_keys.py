@@ -5,7 +5,7 @@ import pytest
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.doctor.database import check_database
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins, setup
+from popbsmtp_wrap.store import queries, setup, upsert
 from tests.store.places import ADDRESS, GRACE_S, postfix_permits
 from tests.store.test_adoption import printed_sql, run_by_client
 
@@ -42,8 +42,8 @@ def assert_changed_by_its_sql(place, **columns):
     assert serious(store) == []
     for address in (ADDRESS, ALICE):
         for _ in range(2):
-            logins.record(store, Login(address, "alice", "imap"))
-    assert {row.address for row in logins.rows(store, GRACE_S)} >= {ADDRESS, ALICE}
+            upsert.record(store, Login(address, "alice", "imap"))
+    assert {row.address for row in queries.rows(store, GRACE_S)} >= {ADDRESS, ALICE}
     assert postfix_permits(store, ALICE)
 
 
@@ -62,7 +62,7 @@ def test_key_that_no_two_addresses_collide_in_is_right(place, key):
     place.sql(*MORE, SAFE[key])
     assert serious(store) == []
     for address in (ADDRESS, ALICE):
-        logins.record(store, Login(address, "alice", "imap"))
+        upsert.record(store, Login(address, "alice", "imap"))
     assert postfix_permits(store, ADDRESS)
     assert postfix_permits(store, ALICE)
 
@@ -116,8 +116,8 @@ def test_key_of_the_beginnings_that_takes_whole_addresses_is_right(mysql_place):
 def test_login_never_renews_the_row_of_another_address(mysql_place):
     store = mysql_place.created()
     mysql_place.sql("ALTER TABLE popbsmtp ADD UNIQUE (username)")
-    logins.record(store, Login(ADDRESS, "alice", "imap", GRACE_S + 60))
-    logins.record(store, Login(ALICE, "alice", "imap"))
+    upsert.record(store, Login(ADDRESS, "alice", "imap", GRACE_S + 60))
+    upsert.record(store, Login(ALICE, "alice", "imap"))
     assert not postfix_permits(store, ADDRESS)
     assert mysql_place.sql("SELECT service FROM popbsmtp") == [("imap",)]
 

@@ -6,7 +6,7 @@ import traceback
 import pytest
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, upsert
 from tests.store.places import ADDRESS, GRACE_S, postfix_permits
 
 PROCESSES = 32
@@ -18,7 +18,7 @@ def _record(place, number, addresses, barrier, results):
     barrier.wait()
     try:
         for address in addresses:
-            logins.record(store, Login(address, f"user{number}", "imap"), 30)
+            upsert.record(store, Login(address, f"user{number}", "imap"), 30)
         results.put(None)
     except Exception:  # noqa: BLE001 - the parent shows it
         results.put(traceback.format_exc())
@@ -50,7 +50,7 @@ def test_many_processes_at_once_lose_nothing(place, spread):
     store = place.created(answer_s=30)
     run(place, SPREAD[spread])
     expected = {address for n in range(PROCESSES) for address in SPREAD[spread](n)}
-    rows = list(logins.rows(store, GRACE_S))
+    rows = list(queries.rows(store, GRACE_S))
     assert {row.address for row in rows} == expected
     assert len(rows) == len(expected)
     assert all(row.service == "imap" and row.user.startswith("user") for row in rows)
@@ -68,7 +68,7 @@ def _batches(place, number, addresses, barrier, results):
             order = addresses if (turn + number) % 2 else addresses[::-1]
             batch = [Login(address, f"user{number}") for address in order]
             with store.engine.begin() as connection:
-                connection.execute(logins.upsert(store, batch))
+                connection.execute(upsert.upsert(store, batch))
         results.put(None)
     except Exception:  # noqa: BLE001 - the parent shows it
         results.put(traceback.format_exc())
@@ -89,4 +89,4 @@ def test_batches_in_opposite_order_do_not_deadlock(place):
     for child in children:
         child.join()
     assert not problems, problems[0]
-    assert {row.address for row in logins.rows(store, GRACE_S)} == set(addresses)
+    assert {row.address for row in queries.rows(store, GRACE_S)} == set(addresses)

@@ -21,7 +21,7 @@ from popbsmtp_wrap.errors import (
     StoreUnavailableError,
 )
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins, setup
+from popbsmtp_wrap.store import queries, removal, setup, upsert
 from popbsmtp_wrap.store.engine import open_store, ping
 from tests.harness.directories import give, public_directory
 from tests.harness.ports import free_port
@@ -54,12 +54,12 @@ def trouble(store, kind, *words, jobs=None):
 
 
 JOBS = {
-    "record": lambda store: logins.record(store, Login(ADDRESS, "ann")),
-    "check": lambda store: logins.remaining_s(store, ADDRESS, GRACE_S),
-    "list": lambda store: list(logins.rows(store, GRACE_S)),
-    "expire": lambda store: logins.expire(store, GRACE_S),
-    "count": lambda store: logins.expired_count(store, GRACE_S),
-    "revoke": lambda store: logins.revoke(store, [ADDRESS]),
+    "record": lambda store: upsert.record(store, Login(ADDRESS, "ann")),
+    "check": lambda store: queries.remaining_s(store, ADDRESS, GRACE_S),
+    "list": lambda store: list(queries.rows(store, GRACE_S)),
+    "expire": lambda store: removal.expire(store, GRACE_S),
+    "count": lambda store: removal.expired_count(store, GRACE_S),
+    "revoke": lambda store: removal.revoke(store, [ADDRESS]),
 }
 WRITERS = {name: JOBS[name] for name in ("record", "revoke")}
 SETUP = {"init": setup.create, "differences": setup.differences, "ping": ping}
@@ -158,8 +158,8 @@ def test_read_only_postgresql_says_so(postgres_place):
         "read-only",
         jobs={"init": setup.create},
     )
-    assert logins.remaining_s(store, ADDRESS, GRACE_S) is None
-    assert list(logins.rows(store, GRACE_S)) == []
+    assert queries.remaining_s(store, ADDRESS, GRACE_S) is None
+    assert list(queries.rows(store, GRACE_S)) == []
 
 
 def test_read_only_mariadb_says_so(mysql_place):
@@ -172,10 +172,10 @@ def test_read_only_mariadb_says_so(mysql_place):
     mysql_place.sql("SET GLOBAL read_only = 1")
     try:
         trouble(plain, StoreUnavailableError, "read-only", "primary", jobs=WRITERS)
-        assert logins.remaining_s(plain, ADDRESS, GRACE_S) is None
+        assert queries.remaining_s(plain, ADDRESS, GRACE_S) is None
     finally:
         mysql_place.sql("SET GLOBAL read_only = 0", "DROP USER 'plain'@'%'")
-    logins.record(store, Login(ADDRESS))
+    upsert.record(store, Login(ADDRESS))
 
 
 def as_nobody(function, *arguments):
@@ -245,13 +245,13 @@ def test_full_disk_says_to_make_room(sqlite_place):
 
     def fill():
         for number in range(2000):
-            logins.record(store, Login(f"10.0.{number // 250}.{number % 250}", "u" * 200))
+            upsert.record(store, Login(f"10.0.{number // 250}.{number % 250}", "u" * 200))
 
     with pytest.raises(StoreUnavailableError, match=r"full.*make room on the disk") as raised:
         fill()
     assert raised.value.exit_code == 75
-    assert logins.revoke(store, None) > 10
-    logins.record(store, Login(ADDRESS))
+    assert removal.revoke(store, None) > 10
+    upsert.record(store, Login(ADDRESS))
 
 
 HANGING = JOBS | SETUP
@@ -303,8 +303,8 @@ def test_locked_sqlite_file_is_waited_for_once(sqlite_place):
         assert 1.5 < took_s < 4.5
         assert "another program is writing" in message
         # Readers do not wait for writers.
-        assert logins.remaining_s(store, ADDRESS, GRACE_S) is None
-    logins.record(store, Login(ADDRESS))
+        assert queries.remaining_s(store, ADDRESS, GRACE_S) is None
+    upsert.record(store, Login(ADDRESS))
 
 
 @pytest.fixture(scope="module")
@@ -338,7 +338,7 @@ def test_missing_certificate_of_postgresql_is_named(tls_postgres, monkeypatch, o
     monkeypatch.setenv("HOME", "/nowhere")
     store = open_store(Database(url=f"{tls_postgres.url('mail')}?{options}"))
     with pytest.raises(ConfigError, match=f"correct {word}") as raised:
-        logins.remaining_s(store, ADDRESS, GRACE_S)
+        queries.remaining_s(store, ADDRESS, GRACE_S)
     assert raised.value.exit_code == 78
     assert "popbsmtp init" not in str(raised.value)
     assert "create the database" not in str(raised.value)
@@ -370,7 +370,7 @@ def test_very_short_password_is_hidden_where_it_is_one_and_not_in_words(server_p
     server = server_place.server
     store = server_place.store(url=server.url(server_place.name, "nobody", password))
     with pytest.raises(RefusedError) as raised:
-        logins.remaining_s(store, ADDRESS, GRACE_S)
+        queries.remaining_s(store, ADDRESS, GRACE_S)
     message = str(raised.value)
     assert f":{password}@" not in message
     assert message.count("***") == 1

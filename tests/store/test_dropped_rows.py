@@ -7,7 +7,7 @@ import pytest
 
 from popbsmtp_wrap.errors import RowRefusedError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, removal, upsert
 from popbsmtp_wrap.store.batch import Outcome
 from tests.store.places import ADDRESS
 from tests.store.test_refused_rows import GOOD, GUEST, NO_GUEST, resident, seen, trigger
@@ -51,7 +51,7 @@ def test_a_row_that_is_dropped_is_refused_alone(place, way, autocommit):
             assert "does not keep" in outcome.refused[0].reason
         assert writer.write(seen(*GOOD)) == Outcome()
         assert set(place.addresses()) - {ADDRESS} == {login.address for login in GOOD}
-        assert not logins.remaining_s(writer.store, ADDRESS, 1800)
+        assert not queries.remaining_s(writer.store, ADDRESS, 1800)
 
 
 @pytest.mark.parametrize("way", [on_insert, on_update, rule])
@@ -61,23 +61,23 @@ def test_record_and_write_at_once_say_so(place, way):
         place.put(ADDRESS, 3000)
     place.sql(*way(place))
     with pytest.raises(RowRefusedError, match="does not keep"):
-        logins.record(store, GUEST)
+        upsert.record(store, GUEST)
     with closing(resident(place)) as writer:
         writer.ping()
         assert not writer.write_at_once(seen(GUEST), 5)
         assert not writer.write_at_once(seen(GUEST, GOOD[0]), 5)
         assert writer.write_at_once(seen(*GOOD[:3]), 5)
-    assert not logins.remaining_s(store, ADDRESS, 1800)
+    assert not queries.remaining_s(store, ADDRESS, 1800)
 
 
 def test_a_login_that_changes_nothing_is_recorded(place):
     store = place.created()
-    logins.record(store, GUEST)
+    upsert.record(store, GUEST)
     late = replace(GUEST, age_s=600)
-    logins.record(store, late)
-    logins.revoke(store, [GOOD[0].address])
+    upsert.record(store, late)
+    removal.revoke(store, [GOOD[0].address])
     revoked = replace(GOOD[0], age_s=600)
-    logins.record(store, revoked)
+    upsert.record(store, revoked)
     with closing(resident(place)) as writer:
         writer.ping()
         for batch in ([late], [revoked], [late, revoked, GOOD[1]]):
@@ -96,7 +96,7 @@ def test_a_trigger_may_put_rows_into_partitions(postgres_place):
         " RETURN NULL; END $$",
         "CREATE TRIGGER part BEFORE INSERT ON popbsmtp FOR EACH ROW EXECUTE FUNCTION part()",
     )
-    logins.record(store, Login(ADDRESS, "ann"))
+    upsert.record(store, Login(ADDRESS, "ann"))
     with closing(resident(place)) as writer:
         assert writer.write(seen(GUEST, *GOOD[:3])) == Outcome()
     assert place.addresses() == sorted([ADDRESS, *(login.address for login in GOOD[:3])])

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, removal, upsert
 from popbsmtp_wrap.store.engine import open_store
 from popbsmtp_wrap.store.tombstone import REVOKED_S
 from tests.store.places import ADDRESS, GRACE_S, LOCK_TABLE, OTHER, postfix_permits
@@ -32,9 +32,9 @@ def test_backlog_of_several_batches_goes_and_fresh_rows_stay(place):
     count = 2 * store.dialect.expire_batch + 7
     put_many(place, count)
     put_many(place, 50, seconds_ago=60, prefix="192")
-    assert logins.expired_count(store, GRACE_S) == count
-    assert logins.expire(store, GRACE_S) == count
-    assert logins.expire(store, GRACE_S) == 0
+    assert removal.expired_count(store, GRACE_S) == count
+    assert removal.expire(store, GRACE_S) == count
+    assert removal.expire(store, GRACE_S) == 0
     assert len(place.addresses()) == 50
 
 
@@ -43,14 +43,14 @@ def test_batch_that_is_just_full_ends(place, more):
     store = place.created(answer_s=30)
     count = store.dialect.expire_batch + more
     put_many(place, count)
-    assert logins.expire(store, GRACE_S) == count
+    assert removal.expire(store, GRACE_S) == count
     assert place.addresses() == []
 
 
 def test_rows_without_a_time_or_from_the_future_stay(place):
     store = place.created()
     place.put(ADDRESS, -7200)
-    assert logins.expire(store, GRACE_S) == 0
+    assert removal.expire(store, GRACE_S) == 0
     assert place.addresses() == [ADDRESS]
 
 
@@ -60,10 +60,10 @@ def test_record_that_commits_while_expire_waits_is_not_deleted(place, revived):
     for address in (ADDRESS, OTHER, "192.0.2.1"):
         place.put(address, OLD_S)
     deleted = []
-    expirer = threading.Thread(target=lambda: deleted.append(logins.expire(store, GRACE_S)))
+    expirer = threading.Thread(target=lambda: deleted.append(removal.expire(store, GRACE_S)))
     with place.store(answer_s=20).engine.connect() as connection:
         with connection.begin():
-            connection.execute(logins.upsert(store, [Login(a, "ann") for a in revived]))
+            connection.execute(upsert.upsert(store, [Login(a, "ann") for a in revived]))
             expirer.start()
             # Long enough for the expirer to have chosen its rows, and to wait for one of them or,
             # on PostgreSQL, to leave those for the next time.
@@ -80,7 +80,7 @@ def test_record_that_waits_for_expire_makes_the_row_again(place):
     store = place.created(answer_s=20)
     place.put(ADDRESS, OLD_S)
     is_old = store.last_seen < store.dialect.ago(GRACE_S)
-    recorder = threading.Thread(target=logins.record, args=(place.store(20), Login(ADDRESS, "ann")))
+    recorder = threading.Thread(target=upsert.record, args=(place.store(20), Login(ADDRESS, "ann")))
     with store.engine.connect() as connection:
         with connection.begin():
             delete = store.table.delete().where(store.address.in_([ADDRESS])).where(is_old)
@@ -101,9 +101,9 @@ def test_record_between_choosing_and_deleting_is_not_deleted(place):
     @sa.event.listens_for(store.engine, "before_cursor_execute")
     def _record(connection, cursor, statement, *rest):
         if statement.startswith("DELETE"):
-            logins.record(place.store(20), Login(ADDRESS, "ann"))
+            upsert.record(place.store(20), Login(ADDRESS, "ann"))
 
-    assert logins.expire(store, GRACE_S) == 1
+    assert removal.expire(store, GRACE_S) == 1
     assert place.addresses() == [ADDRESS]
 
 
@@ -118,7 +118,7 @@ def test_two_expirers_at_once_delete_each_row_once(place):
     def expire():
         store = place.store(answer_s=30)
         start.wait()
-        deleted.append(logins.expire(store, GRACE_S))
+        deleted.append(removal.expire(store, GRACE_S))
 
     threads = [threading.Thread(target=expire) for _ in range(3)]
     for thread in threads:
@@ -127,24 +127,24 @@ def test_two_expirers_at_once_delete_each_row_once(place):
         thread.join(30)
     assert len(deleted) == 3
     # Each may stop when the others took its last batch; what is left is nobody's loss.
-    assert sum(deleted) + logins.expire(put_many_store, GRACE_S) == count
+    assert sum(deleted) + removal.expire(put_many_store, GRACE_S) == count
     assert len(place.addresses()) == 10
 
 
 def test_logins_go_on_while_expire_runs(place):
     store = place.created(answer_s=30)
     put_many(place, 5 * store.dialect.expire_batch)
-    expirer = threading.Thread(target=lambda: logins.expire(place.store(answer_s=30), GRACE_S))
+    expirer = threading.Thread(target=lambda: removal.expire(place.store(answer_s=30), GRACE_S))
     expirer.start()
     recorded = set()
     while expirer.is_alive() or len(recorded) < 20:
         n = len(recorded)
         for address in (f"10.0.{n % 20}.{n % 256}", f"192.0.2.{n % 256}"):
-            logins.record(store, Login(address), 20)
+            upsert.record(store, Login(address), 20)
             recorded.add(address)
     expirer.join()
     assert set(place.addresses()) == recorded
-    assert all(logins.remaining_s(store, address, GRACE_S) for address in sorted(recorded)[:5])
+    assert all(queries.remaining_s(store, address, GRACE_S) for address in sorted(recorded)[:5])
 
 
 def test_expire_connects_once_and_closes_what_it_opened(place):
@@ -154,7 +154,7 @@ def test_expire_connects_once_and_closes_what_it_opened(place):
     opened, closed = [], []
     sa.event.listen(store.engine, "connect", lambda connection, _: opened.append(connection))
     sa.event.listen(store.engine, "close", lambda connection, _: closed.append(connection))
-    logins.expire(store, GRACE_S)
+    removal.expire(store, GRACE_S)
     # SQLite keeps one open beside those of the batches.
     assert len(opened) == (2 if place.kind == "sqlite" else 1)
     assert sorted(map(id, closed)) == sorted(map(id, opened))
@@ -179,7 +179,7 @@ def test_connection_that_is_lost_between_batches_is_made_again(places, kind):
             connection.connection.commit()
             place.sql(kill.format(numbers[-1]))
 
-    assert logins.expire(store, GRACE_S) == count
+    assert removal.expire(store, GRACE_S) == count
     assert len(set(numbers)) == 2
     assert place.addresses() == []
 
@@ -195,8 +195,8 @@ def test_only_expire_commits_without_waiting_for_the_disk(postgres_place):
             cursor.execute("SHOW synchronous_commit")
             seen.append((statement.split()[0], cursor.fetchone()[0]))
 
-    logins.expire(store, GRACE_S)
-    logins.record(store, Login(ADDRESS, "ann"))
+    removal.expire(store, GRACE_S)
+    upsert.record(store, Login(ADDRESS, "ann"))
     assert seen == [("DELETE", "off"), ("INSERT", "on")]
 
 
@@ -207,7 +207,7 @@ def statements_of_expire(store):
     def _see(connection, cursor, statement, parameters, *rest):
         seen.append((statement, parameters))
 
-    logins.expire(store, GRACE_S)
+    removal.expire(store, GRACE_S)
     return [(s, p) for s, p in seen if "popbsmtp" in s]
 
 
@@ -270,10 +270,10 @@ def test_a_row_that_somebody_holds_stops_nothing_and_goes_the_next_time(places, 
         place.put(f"192.0.2.{number}", 10 * GRACE_S)
     with contextlib.closing(place.session()) as other:
         other.cursor().execute("UPDATE popbsmtp SET username = 'x' WHERE address = '192.0.2.5'")
-        assert logins.expire(store, GRACE_S) == 7
+        assert removal.expire(store, GRACE_S) == 7
         assert place.addresses() == ["192.0.2.5"]
         other.rollback()
-    assert logins.expire(store, GRACE_S) == 1
+    assert removal.expire(store, GRACE_S) == 1
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
@@ -285,5 +285,5 @@ def test_a_table_that_somebody_holds_ends_expire(places, kind):
     with contextlib.closing(place.session()) as other:
         other.cursor().execute(LOCK_TABLE[kind])
         with pytest.raises(StoreUnavailableError):
-            logins.expire(store, GRACE_S)
-    assert logins.expire(store, GRACE_S) == 4
+            removal.expire(store, GRACE_S)
+    assert removal.expire(store, GRACE_S) == 4

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import upsert
 from popbsmtp_wrap.store.batch import BatchWriter, Seen
 from popbsmtp_wrap.store.engine import open_store
 from tests.harness.postgres import Postgres
@@ -58,7 +58,7 @@ def test_recording_process_leaves_no_backend(postgres_place, hold):
     store = postgres_place.store(answer_s=0.6)
     with held(postgres_place, HOLDS[hold]):
         for _ in range(3):
-            give_up(lambda: logins.record(store, Login(ADDRESS)))
+            give_up(lambda: upsert.record(store, Login(ADDRESS)))
         wait_until(lambda: not backends(postgres_place), 10, "the end of what was given up")
 
 
@@ -122,7 +122,7 @@ def without_standby(tmp_path_factory):
 def test_commit_without_its_standby_is_none_and_leaves_no_backend(without_standby):
     store = without_standby.store(answer_s=0.6)
     for number in range(3):
-        give_up(lambda number=number: logins.record(store, Login(f"192.0.2.{number}")))
+        give_up(lambda number=number: upsert.record(store, Login(f"192.0.2.{number}")))
     with closing(resident(without_standby)) as writer:
         writer.ping()
         assert not writer.write_at_once(seen(Login("192.0.2.8")), 0.05)
@@ -161,7 +161,7 @@ def test_connections_of_others_are_not_cancelled(postgres_place):
     with closing(postgres_place.session()) as other, closing(resident(postgres_place)) as writer:
         writer.ping()
         with held(postgres_place, HOLDS["table"]):
-            give_up(lambda: logins.record(postgres_place.store(answer_s=0.6), Login(ADDRESS)))
+            give_up(lambda: upsert.record(postgres_place.store(answer_s=0.6), Login(ADDRESS)))
         cursor = other.cursor()
         cursor.execute("SELECT 1")
         assert cursor.fetchall() == [(1,)]

@@ -6,7 +6,7 @@ import pytest
 
 from popbsmtp_wrap.errors import RefusedError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import removal, upsert
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
 from tests.store.test_expiry import put_many
 
@@ -48,7 +48,7 @@ def test_expire_that_deletes_nothing_ends(places, kind):
     keep(place)
     began = time.monotonic()
     with pytest.raises(RefusedError, match="trigger, rule or row-level security") as caught:
-        logins.expire(store, GRACE_S)
+        removal.expire(store, GRACE_S)
     assert caught.value.exit_code == 77
     assert time.monotonic() - began < 60
     assert len(place.addresses()) == 1500
@@ -59,7 +59,7 @@ def test_revoke_of_all_that_changes_nothing_ends(place):
     put_many(place, 1500, seconds_ago=60)
     keep(place)
     with pytest.raises(RefusedError, match="trigger, rule or row-level security"):
-        logins.revoke(store, None)
+        removal.revoke(store, None)
     assert len(place.addresses()) == 1500
 
 
@@ -72,21 +72,21 @@ def test_one_kept_row_keeps_no_other(places, kind, more):
     put_many(place, more * store.dialect.expire_batch + 20)
     keep(place, f"old.address = '{ADDRESS}'")
     with pytest.raises(RefusedError, match=rf"a row .*{ADDRESS}.* others are changed"):
-        logins.expire(store, GRACE_S)
+        removal.expire(store, GRACE_S)
     assert place.addresses() == [ADDRESS]
 
 
 def test_revoke_says_when_an_address_still_relays_and_revokes_the_others(place):
     store = place.created()
     for address in (ADDRESS, OTHER):
-        logins.record(store, Login(address, "ann", "imap"))
+        upsert.record(store, Login(address, "ann", "imap"))
     keep(place, f"old.address = '{ADDRESS}'")
     with pytest.raises(RefusedError, match=f"{ADDRESS}.*may still relay"):
-        logins.revoke(store, [ADDRESS, OTHER])
+        removal.revoke(store, [ADDRESS, OTHER])
     assert postfix_permits(store, ADDRESS)
     assert not postfix_permits(store, OTHER)
     with pytest.raises(RefusedError):
-        logins.revoke(store, None)
+        removal.revoke(store, None)
     assert postfix_permits(store, ADDRESS)
 
 
@@ -98,7 +98,7 @@ def test_rows_that_a_trigger_puts_back_end_expire(sqlite_place):
         " (address, last_seen) VALUES (old.address, old.last_seen); END"
     )
     with pytest.raises(RefusedError):
-        logins.expire(store, GRACE_S)
+        removal.expire(store, GRACE_S)
     assert len(sqlite_place.addresses()) == 450
 
 
@@ -117,9 +117,9 @@ def test_policy_that_lets_rows_only_be_read_ends_expire_and_revoke(postgres_plac
     url = f"postgresql://{role}:x@127.0.0.1:{place.server.port}/{place.name}"
     store = place.store(answer_s=30, url=url)
     for work in (
-        lambda: logins.expire(store, GRACE_S),
-        lambda: logins.revoke(store, None),
-        lambda: logins.revoke(store, ["192.0.0.1"]),
+        lambda: removal.expire(store, GRACE_S),
+        lambda: removal.revoke(store, None),
+        lambda: removal.revoke(store, ["192.0.0.1"]),
     ):
         with pytest.raises(RefusedError):
             work()
@@ -133,16 +133,16 @@ def test_expire_deletes_rows_without_an_address_beside_live_ones(place):
     nulls(place, GRACE_S + 60, 300)
     nulls(place, 60, 3)
     expired = store.dialect.expire_batch + 350
-    assert logins.expired_count(store, GRACE_S) == expired
-    assert logins.expire(store, GRACE_S) == expired
-    assert logins.expire(store, GRACE_S) == 0
+    assert removal.expired_count(store, GRACE_S) == expired
+    assert removal.expire(store, GRACE_S) == expired
+    assert removal.expire(store, GRACE_S) == 0
     assert place.sql("SELECT count(*), count(address) FROM popbsmtp") == [(23, 20)]
 
 
 def test_expire_deletes_rows_without_an_address_alone(place):
     store = table_with_null_addresses(place)
     nulls(place, GRACE_S + 60, store.dialect.expire_batch + 50)
-    assert logins.expire(store, GRACE_S) == store.dialect.expire_batch + 50
+    assert removal.expire(store, GRACE_S) == store.dialect.expire_batch + 50
     assert place.sql("SELECT count(*) FROM popbsmtp") == [(0,)]
 
 
@@ -150,7 +150,7 @@ def test_revoke_of_all_revokes_beside_rows_without_an_address(place):
     store = table_with_null_addresses(place)
     put_many(place, 20, seconds_ago=60, prefix="192")
     nulls(place, 60, 3)
-    assert logins.revoke(store, None) == 20
+    assert removal.revoke(store, None) == 20
     assert len(place.revoked()) == 20
     assert place.sql("SELECT count(*) FROM popbsmtp WHERE address IS NULL") == [(3,)]
 
@@ -163,7 +163,7 @@ def test_kept_rows_without_an_address_end_expire(places, kind):
     nulls(place, GRACE_S + 60, 3)
     keep(place, "old.address IS NULL")
     with pytest.raises(RefusedError, match="NULL"):
-        logins.expire(store, GRACE_S)
+        removal.expire(store, GRACE_S)
     assert place.sql("SELECT count(*) FROM popbsmtp") == [(3,)]
 
 

@@ -8,28 +8,28 @@ import time
 import pytest
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, removal, upsert
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
 
 NOW = 1_800_000_000
 
 
 def only_row(store, grace_s=GRACE_S):
-    [row] = logins.rows(store, grace_s)
+    [row] = queries.rows(store, grace_s)
     return row
 
 
 def test_login_opens_the_relay_and_its_end_closes_it(place):
     store = place.created()
-    assert logins.remaining_s(store, ADDRESS, GRACE_S) is None
+    assert queries.remaining_s(store, ADDRESS, GRACE_S) is None
     assert not postfix_permits(store, ADDRESS)
     for _ in range(2):
-        logins.record(store, Login(ADDRESS, "ann", "imap"))
-        assert GRACE_S - 5 <= logins.remaining_s(store, ADDRESS, GRACE_S) <= GRACE_S
+        upsert.record(store, Login(ADDRESS, "ann", "imap"))
+        assert GRACE_S - 5 <= queries.remaining_s(store, ADDRESS, GRACE_S) <= GRACE_S
         assert postfix_permits(store, ADDRESS)
         assert not postfix_permits(store, OTHER)
-    assert logins.revoke(store, [ADDRESS]) == 1
-    assert logins.revoke(store, [ADDRESS]) == 0
+    assert removal.revoke(store, [ADDRESS]) == 1
+    assert removal.revoke(store, [ADDRESS]) == 0
     assert not postfix_permits(store, ADDRESS)
     assert place.addresses() == []
     assert place.revoked() == [ADDRESS]
@@ -40,30 +40,30 @@ def test_login_opens_the_relay_and_its_end_closes_it(place):
     [(0, True), (GRACE_S - 1, True), (GRACE_S, True), (GRACE_S + 1, False), (10 * GRACE_S, False)],
 )
 def test_second_before_at_and_after_grace(place, age_s, permitted):
-    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    upsert.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     later = place.freeze(place.store(), NOW + age_s)
-    left_s = logins.remaining_s(later, ADDRESS, GRACE_S)
+    left_s = queries.remaining_s(later, ADDRESS, GRACE_S)
     assert left_s == (GRACE_S - age_s if permitted else None)
     assert postfix_permits(later, ADDRESS) is permitted
     row = only_row(later)
     assert (row.last_seen, row.remaining_s) == (NOW, GRACE_S - age_s)
     for _ in range(2):
-        assert logins.expired_count(later, GRACE_S) == (0 if permitted else 1)
-    assert logins.expire(later, GRACE_S) == (0 if permitted else 1)
-    assert logins.expire(later, GRACE_S) == 0
+        assert removal.expired_count(later, GRACE_S) == (0 if permitted else 1)
+    assert removal.expire(later, GRACE_S) == (0 if permitted else 1)
+    assert removal.expire(later, GRACE_S) == 0
     assert place.addresses() == ([ADDRESS] if permitted else [])
 
 
 def test_second_login_renews_the_first(place):
-    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
-    logins.record(place.freeze(place.store(), NOW + 100), Login(ADDRESS, "bob", "pop3"))
+    upsert.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    upsert.record(place.freeze(place.store(), NOW + 100), Login(ADDRESS, "bob", "pop3"))
     row = only_row(place.freeze(place.store(), NOW + 150))
-    assert row == logins.Row(ADDRESS, "bob", "pop3", NOW, NOW + 100, GRACE_S - 50)
+    assert row == queries.Row(ADDRESS, "bob", "pop3", NOW, NOW + 100, GRACE_S - 50)
 
 
 def test_login_without_a_user_forgets_the_one_before(store):
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
-    logins.record(store, Login(ADDRESS))
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
+    upsert.record(store, Login(ADDRESS))
     row = only_row(store)
     assert (row.user, row.service) == (None, None)
 
@@ -72,25 +72,25 @@ def test_login_without_a_user_forgets_the_one_before(store):
 def test_late_record_counts_from_the_login_itself(place, times):
     store = place.freeze(place.created(), NOW)
     for _ in range(times):
-        logins.record(store, Login(ADDRESS, "ann", "imap", age_s=600))
-    assert only_row(store) == logins.Row(
+        upsert.record(store, Login(ADDRESS, "ann", "imap", age_s=600))
+    assert only_row(store) == queries.Row(
         ADDRESS, "ann", "imap", NOW - 600, NOW - 600, GRACE_S - 600
     )
 
 
 def test_late_record_changes_nothing_about_a_newer_login(place):
     store = place.freeze(place.created(), NOW)
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
     before = only_row(store)
     for age_s in (1, 600, 10**6):
-        logins.record(store, Login(ADDRESS, "bob", "pop3", age_s=age_s))
+        upsert.record(store, Login(ADDRESS, "bob", "pop3", age_s=age_s))
         assert only_row(store) == before
 
 
 def test_late_record_that_is_newer_moves_last_seen_forward(place):
     store = place.freeze(place.created(), NOW)
-    logins.record(store, Login(ADDRESS, "ann", "imap", age_s=900))
-    logins.record(store, Login(ADDRESS, "bob", "pop3", age_s=300))
+    upsert.record(store, Login(ADDRESS, "ann", "imap", age_s=900))
+    upsert.record(store, Login(ADDRESS, "bob", "pop3", age_s=300))
     row = only_row(store)
     assert (row.user, row.last_seen) == ("bob", NOW - 300)
 
@@ -99,8 +99,8 @@ def test_record_that_waited_for_another_does_not_move_it_back(place):
     # now() is the start of the transaction or statement, so one that waits for the row's lock
     # has an older clock than the one that it waits for.
     later, earlier = place.created(), place.store()
-    logins.record(place.freeze(later, NOW + 4), Login(ADDRESS, "bob"))
-    logins.record(place.freeze(earlier, NOW), Login(ADDRESS, "ann"))
+    upsert.record(place.freeze(later, NOW + 4), Login(ADDRESS, "bob"))
+    upsert.record(place.freeze(earlier, NOW), Login(ADDRESS, "ann"))
     row = only_row(later)
     assert (row.user, row.last_seen) == ("bob", NOW + 4)
 
@@ -109,9 +109,9 @@ def test_record_that_waited_for_another_does_not_move_it_back(place):
 def test_time_in_the_future_opens_nothing_and_does_not_stay(place, ahead_s):
     store = place.created()
     place.put(ADDRESS, -ahead_s - 30)
-    assert logins.remaining_s(store, ADDRESS, GRACE_S) is None
+    assert queries.remaining_s(store, ADDRESS, GRACE_S) is None
     assert not postfix_permits(store, ADDRESS)
-    logins.record(store, Login(ADDRESS, "ann"))
+    upsert.record(store, Login(ADDRESS, "ann"))
     row = only_row(store)
     assert row.user == "ann"
     assert GRACE_S - 5 <= row.remaining_s <= GRACE_S
@@ -128,31 +128,31 @@ def test_batch_records_each_address_once_with_its_newest_login(place):
     ]
     for _ in range(2):
         with store.engine.begin() as connection:
-            connection.execute(logins.upsert(store, batch))
-        found = {row.address: (row.user, row.last_seen) for row in logins.rows(store, GRACE_S)}
+            connection.execute(upsert.upsert(store, batch))
+        found = {row.address: (row.user, row.last_seen) for row in queries.rows(store, GRACE_S)}
         assert found == {OTHER: ("eve", NOW), ADDRESS: ("new", NOW - 5)}
 
 
 def test_rows_come_newest_first_or_one_alone(place):
     store = place.freeze(place.created(), NOW)
     for age_s in (30, 10, 20):
-        logins.record(store, Login(f"192.0.2.{age_s}", age_s=age_s))
-    found = [row.address for row in logins.rows(store, GRACE_S)]
+        upsert.record(store, Login(f"192.0.2.{age_s}", age_s=age_s))
+    found = [row.address for row in queries.rows(store, GRACE_S)]
     assert found == ["192.0.2.10", "192.0.2.20", "192.0.2.30"]
-    assert [row.remaining_s for row in logins.rows(store, 15)] == [5, -5, -15]
-    [row] = logins.rows(store, GRACE_S, "192.0.2.20")
+    assert [row.remaining_s for row in queries.rows(store, 15)] == [5, -5, -15]
+    [row] = queries.rows(store, GRACE_S, "192.0.2.20")
     assert row.last_seen == NOW - 20
-    assert list(logins.rows(store, GRACE_S, ADDRESS)) == []
+    assert list(queries.rows(store, GRACE_S, ADDRESS)) == []
 
 
 def test_revoke_takes_some_or_all(place, store):
     for number in range(5):
-        logins.record(store, Login(f"192.0.2.{number}"))
-    assert logins.revoke(store, []) == 0
-    assert logins.revoke(store, ["192.0.2.1", "192.0.2.3", "192.0.2.3", ADDRESS]) == 2
+        upsert.record(store, Login(f"192.0.2.{number}"))
+    assert removal.revoke(store, []) == 0
+    assert removal.revoke(store, ["192.0.2.1", "192.0.2.3", "192.0.2.3", ADDRESS]) == 2
     assert place.addresses() == ["192.0.2.0", "192.0.2.2", "192.0.2.4"]
-    assert logins.revoke(store, None) == 3
-    assert logins.revoke(store, None) == 0
+    assert removal.revoke(store, None) == 3
+    assert removal.revoke(store, None) == 0
 
 
 def test_planted_name_or_prefix_opens_nothing_to_ipv4_keys(place, store):
@@ -176,14 +176,14 @@ def test_planted_name_or_prefix_opens_nothing_to_ipv4_keys(place, store):
 def _killed_half_way(place, statement_done):
     store = place.store()
     with store.engine.begin() as connection:
-        connection.execute(logins.upsert(store, [Login(ADDRESS, "half")]))
+        connection.execute(upsert.upsert(store, [Login(ADDRESS, "half")]))
         statement_done.set()
         time.sleep(60)
 
 
 def test_record_killed_half_way_leaves_the_row_as_it_was_and_no_lock(place):
     store = place.freeze(place.created(), NOW)
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
     before = only_row(store)
     context = multiprocessing.get_context("fork")
     statement_done = context.Event()
@@ -193,5 +193,5 @@ def test_record_killed_half_way_leaves_the_row_as_it_was_and_no_lock(place):
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     assert only_row(store) == before
-    logins.record(place.store(), Login(ADDRESS, "bob"))
+    upsert.record(place.store(), Login(ADDRESS, "bob"))
     assert only_row(place.store()).user == "bob"

@@ -8,7 +8,7 @@ import pytest
 
 from popbsmtp_wrap.errors import LockedError, StoreUnavailableError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries
 from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen
 from popbsmtp_wrap.store.engine import open_store
 from popbsmtp_wrap.store.renewal import renew
@@ -165,7 +165,7 @@ def test_index_that_is_built_keeps_logins_out_and_readers_in(places):
             writer.write(seen(*MANY))
         with pytest.raises(LockedError):
             writer.ping()
-        assert logins.remaining_s(store, ADDRESS, GRACE_S) is None
+        assert queries.remaining_s(store, ADDRESS, GRACE_S) is None
 
 
 def test_short_lock_on_the_table_is_waited_for(server_place, writer):
@@ -197,7 +197,7 @@ def test_a_renewal_leaves_a_locked_row_alone_and_renews_the_others(server_place)
     with held(server_place, HOLDS["update"].format(ADDRESS)):
         renewed = renew(store, sorted([ADDRESS, *others]), time.monotonic(), GRACE_S).rows
     assert renewed == len(others)
-    ages = {row.address: GRACE_S - row.remaining_s for row in logins.rows(store, GRACE_S)}
+    ages = {row.address: GRACE_S - row.remaining_s for row in queries.rows(store, GRACE_S)}
     assert max(ages[address] for address in others) < 60 <= ages[ADDRESS]
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins, renewal, setup
+from popbsmtp_wrap.store import queries, removal, renewal, setup, upsert
 from popbsmtp_wrap.store.batch import BatchWriter, Seen
 from popbsmtp_wrap.store.engine import open_store
 from tests.store.places import ADDRESS, GRACE_S, postfix_permits
@@ -42,7 +42,7 @@ def test_a_name_serves_whatever_is_in_it(place, what, name):
     store = place.created(**names)
     assert not setup.create(store)
     assert setup.differences(store) == []
-    logins.record(store, Login(ADDRESS, "alice", "imap"))
+    upsert.record(store, Login(ADDRESS, "alice", "imap"))
     resident = open_store(store.database, stay_connected=True, autocommit=True)
     writer = BatchWriter(resident)
     writer.ping()
@@ -50,12 +50,12 @@ def test_a_name_serves_whatever_is_in_it(place, what, name):
     assert writer.write(seen).refused == ()
     assert writer.write_at_once(seen, 5)
     assert writer.missing([ADDRESS, "192.0.2.1"], GRACE_S) == {"192.0.2.1"}
-    assert [(row.address, row.user) for row in logins.rows(store, GRACE_S)] == [(ADDRESS, "bob")]
-    assert logins.remaining_s(store, ADDRESS, GRACE_S)
+    assert [(row.address, row.user) for row in queries.rows(store, GRACE_S)] == [(ADDRESS, "bob")]
+    assert queries.remaining_s(store, ADDRESS, GRACE_S)
     assert postfix_permits(store, ADDRESS)
     assert renewal.renew(store, [ADDRESS], time.monotonic(), GRACE_S).rows == 1
-    assert logins.expire(store, GRACE_S) == 0
-    assert logins.revoke(store, [ADDRESS]) == 1
+    assert removal.expire(store, GRACE_S) == 0
+    assert removal.revoke(store, [ADDRESS]) == 1
     writer.close()
 
 

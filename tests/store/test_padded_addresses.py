@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, removal, upsert
 from popbsmtp_wrap.store.batch import Outcome
 from tests.store.places import GRACE_S
 from tests.store.test_refused_rows import GOOD, resident, seen
@@ -50,9 +50,9 @@ def test_rows_that_are_there_are_not_missing(place):
 def test_addresses_are_listed_and_revoked_as_they_were_written(place):
     store = place.store()
     for login in BATCH:
-        logins.record(store, login)
-    assert sorted(row.address for row in logins.rows(store, GRACE_S)) == ADDRESSES
-    assert [row.address for row in logins.rows(store, GRACE_S, ADDRESSES[0])] == ADDRESSES[:1]
-    assert logins.revoke(store, ADDRESSES[:1]) == 1
-    assert logins.remaining_s(store, ADDRESSES[0], GRACE_S) is None
-    assert logins.revoke(store, None) == len(ADDRESSES) - 1
+        upsert.record(store, login)
+    assert sorted(row.address for row in queries.rows(store, GRACE_S)) == ADDRESSES
+    assert [row.address for row in queries.rows(store, GRACE_S, ADDRESSES[0])] == ADDRESSES[:1]
+    assert removal.revoke(store, ADDRESSES[:1]) == 1
+    assert queries.remaining_s(store, ADDRESSES[0], GRACE_S) is None
+    assert removal.revoke(store, None) == len(ADDRESSES) - 1

@@ -6,7 +6,7 @@ import pytest
 
 from popbsmtp_wrap.errors import PopbsmtpError, RefusedError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, removal, upsert
 from popbsmtp_wrap.store.renewal import MOST, renew
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
 from tests.store.test_expiry import put_many
@@ -57,8 +57,8 @@ def test_renewal_leaves_out_the_row_that_is_refused(place, error):
     [(address, why)] = done.refused.items()
     assert address == ADDRESS
     assert "sober" in why
-    assert logins.remaining_s(store, others[-1], GRACE_S) > GRACE_S - 30
-    assert logins.remaining_s(store, ADDRESS, GRACE_S) < GRACE_S - 30
+    assert queries.remaining_s(store, others[-1], GRACE_S) > GRACE_S - 30
+    assert queries.remaining_s(store, ADDRESS, GRACE_S) < GRACE_S - 30
 
 
 def test_renewal_of_a_single_row_that_is_refused_says_so(place):
@@ -88,7 +88,7 @@ def test_expire_leaves_out_the_row_that_is_refused(place, error):
     put_many(place, store.dialect.expire_batch + 20)
     refuse(place, "DELETE", error)
     with pytest.raises(RefusedError, match=rf"sober.*{ADDRESS}.*others are changed") as caught:
-        logins.expire(store, GRACE_S)
+        removal.expire(store, GRACE_S)
     assert caught.value.exit_code == 77
     assert place.addresses() == [ADDRESS]
 
@@ -98,9 +98,9 @@ def test_expire_leaves_out_the_row_that_is_refused(place, error):
 def test_revoke_says_whom_the_database_refuses_and_revokes_the_others(place, error, all_of_them):
     store = place.created()
     for address in (ADDRESS, OTHER):
-        logins.record(store, Login(address, "ann", "imap"))
+        upsert.record(store, Login(address, "ann", "imap"))
     refuse(place, "UPDATE", error)
     with pytest.raises(RefusedError, match=f"sober.*{ADDRESS}"):
-        logins.revoke(store, None if all_of_them else [ADDRESS, OTHER])
+        removal.revoke(store, None if all_of_them else [ADDRESS, OTHER])
     assert postfix_permits(store, ADDRESS)
     assert not postfix_permits(store, OTHER)

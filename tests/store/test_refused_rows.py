@@ -14,7 +14,7 @@ from popbsmtp_wrap.errors import (
     StoreUnavailableError,
 )
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import upsert
 from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen
 from popbsmtp_wrap.store.engine import open_store
 from tests.store.places import ADDRESS
@@ -188,7 +188,7 @@ def test_record_says_what_refuses_the_login_and_leaves_no_name_out(place, rule):
     store = place.created()
     place.sql(*RULES[rule](place.kind))
     with pytest.raises(PopbsmtpError, match="sober") as raised:
-        logins.record(store, GUEST)
+        upsert.record(store, GUEST)
     if rule != "own code" or place.kind == "sqlite":
         assert isinstance(raised.value, RowRefusedError)
         assert raised.value.exit_code == 77

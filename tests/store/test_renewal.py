@@ -6,7 +6,8 @@ import time
 import pytest
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, removal, upsert
+from popbsmtp_wrap.store.engine import transaction
 from popbsmtp_wrap.store.renewal import MOST, renew
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
 
@@ -19,52 +20,52 @@ def now():
 
 
 def row(store, address=ADDRESS):
-    [found] = logins.rows(store, GRACE_S, address)
+    [found] = queries.rows(store, GRACE_S, address)
     return found
 
 
 def test_renewal_moves_the_time_and_nothing_else(place):
-    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    upsert.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     for later in (100, 200):
         store = place.freeze(place.store(), NOW + later)
         assert renew(store, [ADDRESS], now(), GRACE_S).rows == 1
-        assert row(store) == logins.Row(ADDRESS, "ann", "imap", NOW, NOW + later, GRACE_S)
+        assert row(store) == queries.Row(ADDRESS, "ann", "imap", NOW, NOW + later, GRACE_S)
 
 
 @pytest.mark.parametrize("away_s", [0, 600])
 @pytest.mark.parametrize(("more_s", "renewed"), [(-1, 1), (0, 1), (1, 0), (10 * GRACE_S, 0)])
 def test_second_before_at_and_after_the_oldest_a_row_is_renewed(place, away_s, more_s, renewed):
-    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    upsert.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     later = place.freeze(place.store(), NOW + GRACE_S + away_s + more_s)
     assert renew(later, [ADDRESS, OTHER], now(), GRACE_S + away_s).rows == renewed
     assert postfix_permits(later, ADDRESS) is bool(renewed)
-    assert logins.expire(later, GRACE_S) == 1 - renewed
+    assert removal.expire(later, GRACE_S) == 1 - renewed
 
 
 def test_the_oldest_row_counts_from_when_the_session_was_seen(place):
-    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    upsert.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     store = place.freeze(place.store(), NOW + GRACE_S + 30)
     assert renew(store, [ADDRESS], time.monotonic() - 60, GRACE_S).rows == 1
 
 
 @pytest.mark.parametrize("all_of_them", [True, False])
 def test_renewal_leaves_a_revoked_address_alone(place, store, all_of_them):
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
-    assert logins.revoke(store, None if all_of_them else [ADDRESS]) == 1
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
+    assert removal.revoke(store, None if all_of_them else [ADDRESS]) == 1
     assert renew(store, [ADDRESS], now(), GRACE_S).rows == 0
     assert renew(store, [ADDRESS], now(), 7 * 86400 + 3600).rows == 0
     assert place.revoked() == [ADDRESS]
 
 
 def test_renewal_makes_no_row(place, store):
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
-    assert logins.revoke(store, [ADDRESS]) == 1
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
+    assert removal.revoke(store, [ADDRESS]) == 1
     assert renew(store, [ADDRESS, OTHER], now(), GRACE_S).rows == 0
     assert place.addresses() == []
 
 
 def test_renewal_counts_from_when_the_session_was_seen(place):
-    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    upsert.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     later = place.freeze(place.store(), NOW + 100)
     began = time.monotonic()
     renew(later, [ADDRESS], began - 29.5, GRACE_S)
@@ -73,14 +74,14 @@ def test_renewal_counts_from_when_the_session_was_seen(place):
 
 
 def test_renewal_never_moves_a_time_back(place):
-    logins.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
+    upsert.record(place.freeze(place.created(), NOW), Login(ADDRESS, "ann", "imap"))
     store = place.freeze(place.store(), NOW + 10)
     assert renew(store, [ADDRESS], time.monotonic() - 60, GRACE_S).rows == 1
     assert row(store).last_seen == NOW
 
 
 def test_renewal_sets_a_time_ahead_of_the_clock_right(place):
-    logins.record(place.freeze(place.created(), NOW + 7200), Login(ADDRESS, "ann", "imap"))
+    upsert.record(place.freeze(place.created(), NOW + 7200), Login(ADDRESS, "ann", "imap"))
     store = place.freeze(place.store(), NOW)
     assert renew(store, [ADDRESS], now(), GRACE_S).rows == 1
     assert row(store).last_seen == NOW
@@ -91,7 +92,7 @@ def test_as_many_as_fit_are_renewed_with_one_statement(place, store):
     for address in addresses:
         place.put(address, GRACE_S - 100)
     assert renew(store, addresses, now(), GRACE_S).rows == MOST
-    assert all(found.remaining_s > GRACE_S - 100 for found in logins.rows(store, GRACE_S))
+    assert all(found.remaining_s > GRACE_S - 100 for found in queries.rows(store, GRACE_S))
 
 
 def test_renewals_and_logins_at_once_lose_nothing(place):
@@ -111,10 +112,10 @@ def test_renewals_and_logins_at_once_lose_nothing(place):
             failed.append(repr(error))
 
     def login():
-        with logins.transaction(store) as connection:
+        with transaction(store) as connection:
             store.dialect.begin_write(connection.exec_driver_sql)
             batch = [Login(address, "bob", "imap") for address in reversed(addresses)]
-            connection.execute(logins.upsert(store, batch))
+            connection.execute(upsert.upsert(store, batch))
 
     works = [login, *[lambda: renew(store, addresses[::-1], now(), GRACE_S)] * 2]
     threads = [threading.Thread(target=run, args=(work,)) for work in works]

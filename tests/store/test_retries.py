@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from popbsmtp_wrap.errors import StoreUnavailableError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, upsert
 from popbsmtp_wrap.store.engine import ping, retrying
 from tests.store.places import ADDRESS, GRACE_S, OTHER
 
@@ -27,7 +27,7 @@ def update(address, user):
 def test_victim_of_a_real_deadlock_succeeds_the_second_time(server_place):
     store = server_place.created(answer_s=20)
     for address in (ADDRESS, OTHER):
-        logins.record(store, Login(address))
+        upsert.record(store, Login(address))
     both_hold_one = threading.Barrier(2)
     attempts = []
 
@@ -53,7 +53,7 @@ def test_victim_of_a_real_deadlock_succeeds_the_second_time(server_place):
         thread.join(20)
     assert sorted(results) == ["one", "two"]
     assert len(attempts) == 3
-    assert len({row.user for row in logins.rows(store, GRACE_S)}) == 1
+    assert len({row.user for row in queries.rows(store, GRACE_S)}) == 1
 
 
 def short_lock_wait(store):
@@ -69,30 +69,30 @@ def short_lock_wait(store):
 
 def test_lock_time_out_is_tried_again_until_the_row_is_free(server_place):
     store = server_place.created(answer_s=10)
-    logins.record(store, Login(ADDRESS, "ann", age_s=60))  # what waits is rounded up
+    upsert.record(store, Login(ADDRESS, "ann", age_s=60))  # what waits is rounded up
     short_lock_wait(store)
     failures = count_failures(store)
     with contextlib.closing(server_place.session()) as other:
         other.cursor().execute(update(ADDRESS, "other").text)
         ends = threading.Timer(1.5, other.commit)
         ends.start()
-        logins.record(store, Login(ADDRESS, "bob"), 8)
+        upsert.record(store, Login(ADDRESS, "bob"), 8)
         ends.join()
     assert 1 <= len(failures) <= 4
-    [row] = logins.rows(store, GRACE_S)
+    [row] = queries.rows(store, GRACE_S)
     assert row.user == "bob"
 
 
 def test_lock_that_stays_is_given_up_in_bounded_time(server_place):
     store = server_place.created()
-    logins.record(store, Login(ADDRESS, "ann"))
+    upsert.record(store, Login(ADDRESS, "ann"))
     short_lock_wait(store)
     failures = count_failures(store)
     with contextlib.closing(server_place.session()) as other:
         other.cursor().execute(update(ADDRESS, "other").text)
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError):
-            logins.record(store, Login(ADDRESS, "bob"))
+            upsert.record(store, Login(ADDRESS, "bob"))
         assert time.monotonic() - started < 4.5
     assert 2 <= len(failures) <= 5
 
@@ -120,9 +120,9 @@ def test_killed_connection_is_made_again(server_place, times):
             killed.append(number)
             time.sleep(0.05)
 
-    logins.record(store, Login(ADDRESS, "ann"))
+    upsert.record(store, Login(ADDRESS, "ann"))
     assert len(set(killed)) == times
-    [row] = logins.rows(store, GRACE_S)
+    [row] = queries.rows(store, GRACE_S)
     assert row.user == "ann"
 
 
@@ -143,7 +143,7 @@ def test_connection_that_is_always_killed_is_given_up(server_place):
 
     started = time.monotonic()
     with pytest.raises(StoreUnavailableError):
-        logins.record(store, Login(ADDRESS, "ann"))
+        upsert.record(store, Login(ADDRESS, "ann"))
     assert 2 <= len(attempts) <= 5
     assert time.monotonic() - started < 4.5
 
@@ -165,23 +165,23 @@ def test_busy_sqlite_file_is_tried_again(sqlite_place):
             if len(failures) == 2:
                 other.rollback()
 
-        logins.record(store, Login(ADDRESS, "ann"))
+        upsert.record(store, Login(ADDRESS, "ann"))
     assert len(failures) == 2
     assert sqlite_place.addresses() == [ADDRESS]
 
 
 def test_standstill_of_the_network_is_not_tried_for_ever(server_place):
     store = server_place.created()
-    logins.record(store, Login(ADDRESS))
+    upsert.record(store, Login(ADDRESS))
     server_place.server.pause()
     try:
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError):
-            logins.record(store, Login(ADDRESS))
+            upsert.record(store, Login(ADDRESS))
         assert time.monotonic() - started < 4.5
     finally:
         server_place.server.resume()
-    logins.record(store, Login(ADDRESS))
+    upsert.record(store, Login(ADDRESS))
 
 
 def test_threads_with_stores_of_their_own_do_not_disturb_each_other(server_place):
@@ -192,7 +192,7 @@ def test_threads_with_stores_of_their_own_do_not_disturb_each_other(server_place
         store = server_place.store(answer_s=20)
         for turn in range(15):
             try:
-                logins.record(store, Login(f"10.0.{number}.{turn}"))
+                upsert.record(store, Login(f"10.0.{number}.{turn}"))
             except StoreUnavailableError as error:
                 problems.append(error)
 
@@ -206,7 +206,7 @@ def test_threads_with_stores_of_their_own_do_not_disturb_each_other(server_place
 
 
 def test_store_changes_nothing_for_other_connections_of_the_process(postgres_place):
-    logins.record(postgres_place.created(answer_s=0.2), Login(ADDRESS))
+    upsert.record(postgres_place.created(answer_s=0.2), Login(ADDRESS))
     assert postgres_place.sql("SELECT pg_sleep(0.5), 1")[0][1] == 1
 
 
@@ -226,13 +226,13 @@ def test_silent_first_host_is_passed_over(postgres_place):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         hosts = f"127.0.0.1:{silent.getsockname()[1]}&host=127.0.0.1:{server.port}"
         url = f"postgresql://postgres:{server.password}@/{postgres_place.name}?host={hosts}"
-        logins.record(postgres_place.store(url=url, connect_timeout=0.5), Login(ADDRESS))
+        upsert.record(postgres_place.store(url=url, connect_timeout=0.5), Login(ADDRESS))
     assert postgres_place.addresses() == [ADDRESS]
 
 
 def test_name_with_several_addresses_is_reached(postgres_place):
     postgres_place.created()
     url = postgres_place.database.url.replace("127.0.0.1", "localhost")
-    logins.record(postgres_place.store(url=url), Login(ADDRESS))
+    upsert.record(postgres_place.store(url=url), Login(ADDRESS))
     with pytest.raises(StoreUnavailableError, match=r"no-such-host\.invalid"):
         ping(postgres_place.store(url=url.replace("localhost", "no-such-host.invalid")))

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, removal, upsert
 from popbsmtp_wrap.store.batch import BatchWriter, Seen
 from popbsmtp_wrap.store.engine import open_store
 from popbsmtp_wrap.store.tombstone import KEPT_MORE_S, REVOKED_S, revoked_now
@@ -20,15 +20,15 @@ def may_relay(store, address=ADDRESS):
     """Tell what a map, check and list say, which has to be the same."""
     found = {
         postfix_permits(store, address),
-        logins.remaining_s(store, address, GRACE_S) is not None,
-        any(row.may_relay for row in logins.rows(store, GRACE_S, address)),
+        queries.remaining_s(store, address, GRACE_S) is not None,
+        any(row.may_relay for row in queries.rows(store, GRACE_S, address)),
     }
     assert len(found) == 1
     return found.pop()
 
 
 def record(store, login):
-    logins.record(store, login)
+    upsert.record(store, login)
 
 
 def write(store, login):
@@ -46,18 +46,18 @@ WRITERS = pytest.mark.parametrize("writer", [record, write])
 def test_a_login_from_before_the_revocation_does_not_count(place, writer, had_row):
     store = place.freeze(place.created(), NOW)
     if had_row:
-        logins.record(store, Login(ADDRESS, "ann", "imap"))
-    assert logins.revoke(store, [ADDRESS]) == int(had_row)
+        upsert.record(store, Login(ADDRESS, "ann", "imap"))
+    assert removal.revoke(store, [ADDRESS]) == int(had_row)
     later = place.freeze(place.store(), NOW + 100)
     for age_s in (101, 102, 500, GRACE_S, GRACE_S + 1000, 10**9 - 1):
         writer(later, Login(ADDRESS, "eve", "imap", age_s))
         assert not may_relay(later)
     assert place.revoked() == [ADDRESS]
-    assert list(logins.rows(later, GRACE_S)) == []
+    assert list(queries.rows(later, GRACE_S)) == []
 
 
 def record_late(store, login, since):
-    logins.record(store, login, since=since)
+    upsert.record(store, login, since=since)
 
 
 def write_late(store, login, since):
@@ -79,7 +79,7 @@ def test_a_login_that_is_written_within_the_second_of_a_later_revocation_loses(p
     store = place.created()
     since = time.monotonic()
     time.sleep(0.5)
-    logins.revoke(store, [ADDRESS])
+    removal.revoke(store, [ADDRESS])
     time.sleep(max(0.0, since + 0.7 - time.monotonic()))
     writer(store, Login(ADDRESS, "eve", "imap"), since)
     assert not may_relay(store)
@@ -94,39 +94,39 @@ def test_a_login_that_is_written_within_the_second_of_a_later_revocation_loses(p
 
 @WRITERS
 def test_second_before_at_and_after_the_revocation_decide(place, writer):
-    logins.revoke(place.freeze(place.created(), NOW), [ADDRESS])
+    removal.revoke(place.freeze(place.created(), NOW), [ADDRESS])
     later = place.freeze(place.store(), NOW + 100)
     # Ages and clocks are whole seconds: one second after it is not yet after it.
     ages = (101, False), (100, False), (99, False), (98, True), (99, True)
     for age_s, permitted in ages:
         writer(later, Login(ADDRESS, "ann", "imap", age_s))
         assert may_relay(later) is permitted
-    [row] = logins.rows(later, GRACE_S)
+    [row] = queries.rows(later, GRACE_S)
     assert (row.user, row.last_seen) == ("ann", NOW + 2)
 
 
 @WRITERS
 def test_a_login_of_now_counts_in_the_very_second_of_the_revocation(place, writer):
     store = place.freeze(place.created(), NOW)
-    logins.revoke(store, [ADDRESS])
+    removal.revoke(store, [ADDRESS])
     writer(store, Login(ADDRESS, "ann", "imap"))
     # On a clock that stands still PostgreSQL cannot tell them apart either.
     assert may_relay(store)
-    assert logins.revoke(store, [ADDRESS]) == 1
+    assert removal.revoke(store, [ADDRESS]) == 1
     assert not may_relay(store)
 
 
 def test_revoke_and_login_by_turns_end_as_the_last_of_them(place, store):
     for _ in range(5):
-        logins.revoke(store, [ADDRESS])
+        removal.revoke(store, [ADDRESS])
         assert not may_relay(store)
-        logins.record(store, Login(ADDRESS, "ann"))
+        upsert.record(store, Login(ADDRESS, "ann"))
         assert may_relay(store)
 
 
 def test_a_batch_writes_the_others_and_leaves_the_revoked(place):
     store = place.freeze(place.created(), NOW)
-    logins.revoke(store, [ADDRESS])
+    removal.revoke(store, [ADDRESS])
     later = place.freeze(place.store(), NOW + 10)
     writer, now = BatchWriter(later), time.monotonic()
     addresses = [ADDRESS, OTHER, "203.0.113.7"]
@@ -142,7 +142,7 @@ def test_missing_are_those_who_may_not_relay(place):
     place.put(OTHER, GRACE_S + 60)
     place.put("203.0.113.7", 60)
     writer = BatchWriter(store)
-    logins.revoke(store, [ADDRESS])
+    removal.revoke(store, [ADDRESS])
     addresses = [ADDRESS, OTHER, "203.0.113.7", "203.0.113.8"]
     assert writer.missing(addresses, GRACE_S) == {ADDRESS, OTHER, "203.0.113.8"}
     writer.close()
@@ -152,14 +152,14 @@ def test_revoke_of_all_revokes_every_row(place):
     store = place.created(answer_s=30)
     addresses = [f"10.0.{n >> 8}.{n & 255}" for n in range(store.dialect.expire_batch + 50)]
     with store.engine.begin() as connection:
-        connection.execute(logins.upsert(store, [Login(a, "ann") for a in addresses]))
-    assert logins.revoke(store, None) == len(addresses)
-    assert logins.revoke(store, None) == 0
+        connection.execute(upsert.upsert(store, [Login(a, "ann") for a in addresses]))
+    assert removal.revoke(store, None) == len(addresses)
+    assert removal.revoke(store, None) == 0
     assert place.addresses() == []
     assert place.revoked() == sorted(addresses)
-    logins.record(store, Login(addresses[0], "eve", None, age_s=60))
+    upsert.record(store, Login(addresses[0], "eve", None, age_s=60))
     assert place.addresses() == []
-    logins.record(store, Login(addresses[0], "ann"))
+    upsert.record(store, Login(addresses[0], "ann"))
     assert place.addresses() == [addresses[0]]
 
 
@@ -176,36 +176,36 @@ def test_rows_that_an_old_script_left_are_revoked(place, value):
         place.sql(null[place.kind])
         if place.kind != "sqlite":
             place.sql("UPDATE popbsmtp SET last_seen = NULL")
-    assert logins.revoke(store, [ADDRESS]) == 1
+    assert removal.revoke(store, [ADDRESS]) == 1
     assert place.revoked() == [ADDRESS]
-    logins.record(store, Login(ADDRESS, age_s=600))
+    upsert.record(store, Login(ADDRESS, age_s=600))
     assert not may_relay(store)
 
 
 @pytest.mark.parametrize("left_out", ["first_seen_column", "user_column", "service_column"])
 def test_adopted_tables_need_no_column_more(place, left_out):
     store = place.created(**{left_out: ""})
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
-    assert logins.revoke(store, [ADDRESS, OTHER]) == 1
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
+    assert removal.revoke(store, [ADDRESS, OTHER]) == 1
     for address in (ADDRESS, OTHER):
-        logins.record(store, Login(address, "ann", "imap", age_s=60))
+        upsert.record(store, Login(address, "ann", "imap", age_s=60))
         assert not may_relay(store, address)
 
 
 def test_expire_keeps_a_revocation_as_long_as_a_login_from_before_counts(place):
-    logins.revoke(place.freeze(place.created(), NOW), [ADDRESS])
+    removal.revoke(place.freeze(place.created(), NOW), [ADDRESS])
     kept_s = GRACE_S + KEPT_MORE_S
     for age_s, deleted in ((0, 0), (GRACE_S, 0), (kept_s, 0), (kept_s + 1, 1)):
         store = place.freeze(place.store(), NOW + age_s)
-        assert logins.expired_count(store, GRACE_S) == deleted
-        assert logins.expire(store, GRACE_S) == deleted
+        assert removal.expired_count(store, GRACE_S) == deleted
+        assert removal.expire(store, GRACE_S) == deleted
     assert place.sql("SELECT count(*) FROM popbsmtp") == [(0,)]
 
 
 def test_a_clock_that_was_ahead_does_not_keep_an_address_out(place):
-    logins.revoke(place.freeze(place.created(), NOW + 7200), [ADDRESS])
+    removal.revoke(place.freeze(place.created(), NOW + 7200), [ADDRESS])
     store = place.freeze(place.store(), NOW)
-    logins.record(store, Login(ADDRESS, "ann"))
+    upsert.record(store, Login(ADDRESS, "ann"))
     assert may_relay(store)
 
 
@@ -213,9 +213,9 @@ def test_an_old_login_is_not_taken_for_a_revocation(place):
     store = place.created()
     place.put(ADDRESS, 10 * 365 * 86400)
     place.put(OTHER, REVOKED_S + 2 * 366 * 86400)
-    assert {row.address for row in logins.rows(store, GRACE_S)} == {ADDRESS, OTHER}
+    assert {row.address for row in queries.rows(store, GRACE_S)} == {ADDRESS, OTHER}
     for address in (ADDRESS, OTHER):
-        logins.record(store, Login(address, "ann", age_s=60))
+        upsert.record(store, Login(address, "ann", age_s=60))
         assert may_relay(store, address)
 
 
@@ -223,7 +223,7 @@ def test_a_login_that_waits_while_its_address_is_revoked_loses(place):
     """It was before the revocation, however late it is written."""
     store, other = place.created(answer_s=20), place.store(answer_s=20)
     place.put(ADDRESS, 60)
-    login = threading.Thread(target=logins.record, args=(other, Login(ADDRESS, "ann"), 20))
+    login = threading.Thread(target=upsert.record, args=(other, Login(ADDRESS, "ann"), 20))
     row = store.table.update().where(store.address == ADDRESS)
     with store.engine.begin() as connection:
         store.dialect.begin_write(connection.exec_driver_sql)
@@ -239,13 +239,13 @@ def test_a_login_that_waits_while_its_address_is_revoked_loses(place):
 def test_revoke_that_waits_for_a_row_counts_from_when_it_has_it(place):
     store, other = place.created(answer_s=20), place.store(answer_s=20)
     place.put(ADDRESS, 60)
-    revoke = threading.Thread(target=logins.revoke, args=(other, [ADDRESS]))
+    revoke = threading.Thread(target=removal.revoke, args=(other, [ADDRESS]))
     with store.engine.begin() as connection:
         store.dialect.begin_write(connection.exec_driver_sql)
-        connection.execute(logins.upsert(store, [Login(ADDRESS, "ann")]))
+        connection.execute(upsert.upsert(store, [Login(ADDRESS, "ann")]))
         revoke.start()
         time.sleep(3.5)
     revoke.join(30)
     # This one was while the revocation waited.
-    logins.record(store, Login(ADDRESS, "eve", age_s=2))
+    upsert.record(store, Login(ADDRESS, "eve", age_s=2))
     assert not may_relay(store)

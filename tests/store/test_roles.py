@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from popbsmtp_wrap.config import Database
 from popbsmtp_wrap.errors import RefusedError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins, setup, sqlite_files
+from popbsmtp_wrap.store import queries, removal, setup, sqlite_files, upsert
 from popbsmtp_wrap.store.batch import BatchWriter, Outcome, Seen
 from popbsmtp_wrap.store.engine import open_store, transaction
 from popbsmtp_wrap.store.renewal import renew
@@ -58,30 +58,30 @@ def test_writer_records(accounts):
     place, stores = accounts
     for login in (Login("192.0.2.1", "ann", "imap"), Login(ADDRESS, "bob"), Login(OTHER, "bö")):
         for _ in range(2):
-            logins.record(stores["writer"], login)
-        logins.record(stores["writer"], replace(login, user="late", age_s=90))
+            upsert.record(stores["writer"], login)
+        upsert.record(stores["writer"], replace(login, user="late", age_s=90))
         assert renew(stores["writer"], [login.address], time.monotonic(), GRACE_S).rows == 1
-    found = {row.address: row.user for row in logins.rows(place.store(), GRACE_S)}
+    found = {row.address: row.user for row in queries.rows(place.store(), GRACE_S)}
     assert found == {"192.0.2.1": "ann", ADDRESS: "bob", OTHER: "bö"}
 
 
 @SERVERS
 def test_writer_revokes_and_lists(accounts):
     place, stores = accounts
-    assert logins.revoke(stores["writer"], [ADDRESS, "192.0.2.1"]) == 1
-    assert logins.revoke(stores["writer"], None) == 1
+    assert removal.revoke(stores["writer"], [ADDRESS, "192.0.2.1"]) == 1
+    assert removal.revoke(stores["writer"], None) == 1
     assert place.revoked() == sorted(["192.0.2.1", ADDRESS, OTHER])
-    logins.record(stores["writer"], Login(ADDRESS, "ann", "imap"))
-    [row] = logins.rows(stores["writer"], GRACE_S)
+    upsert.record(stores["writer"], Login(ADDRESS, "ann", "imap"))
+    [row] = queries.rows(stores["writer"], GRACE_S)
     assert (row.address, row.user, row.may_relay) == (ADDRESS, "ann", True)
 
 
 @SERVERS
 def test_expirer_counts_and_expires(accounts):
     place, stores = accounts
-    logins.revoke(stores["writer"], ["192.0.2.1"])
-    assert logins.expired_count(stores["expirer"], GRACE_S) == 1
-    assert logins.expire(stores["expirer"], GRACE_S) == 1
+    removal.revoke(stores["writer"], ["192.0.2.1"])
+    assert removal.expired_count(stores["expirer"], GRACE_S) == 1
+    assert removal.expire(stores["expirer"], GRACE_S) == 1
     assert place.addresses() == [ADDRESS]
     assert place.revoked() == ["192.0.2.1"]
 
@@ -91,7 +91,7 @@ def test_postfix_looks_up(accounts):
     _, stores = accounts
     for address, permitted in ((ADDRESS, True), (OTHER, False)):
         assert postfix_permits(stores["postfix"], address) is permitted
-        assert bool(logins.remaining_s(stores["postfix"], address, GRACE_S)) is permitted
+        assert bool(queries.remaining_s(stores["postfix"], address, GRACE_S)) is permitted
 
 
 EVERYBODY = {
@@ -144,10 +144,10 @@ def test_accounts_can_do_nothing_else(accounts):
 def test_jobs_of_others_are_refused_by_name(accounts):
     _, stores = accounts
     jobs = {
-        "record": lambda store: logins.record(store, Login(ADDRESS)),
-        "expire": lambda store: logins.expire(store, GRACE_S),
-        "revoke": lambda store: logins.revoke(store, [ADDRESS]),
-        "list": lambda store: list(logins.rows(store, GRACE_S)),
+        "record": lambda store: upsert.record(store, Login(ADDRESS)),
+        "expire": lambda store: removal.expire(store, GRACE_S),
+        "revoke": lambda store: removal.revoke(store, [ADDRESS]),
+        "list": lambda store: list(queries.rows(store, GRACE_S)),
         "init": lambda store: setup.create(replace_table(store)),
     }
     allowed = {"writer": {"record", "revoke", "list"}, "expirer": {"expire"}, "postfix": set()}
@@ -185,7 +185,7 @@ def test_sqlite_files_get_these_modes_and_group(sqlite_place):
     store = open_store(database)
     setup.create(store)
     with store.engine.connect() as connection:
-        logins.record(store, Login(ADDRESS))
+        upsert.record(store, Login(ADDRESS))
         assert connection.exec_driver_sql("SELECT count(*) FROM popbsmtp").scalar() == 1
         for beside in ("-wal", "-shm"):
             found = path.with_name(path.name + beside)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, upsert
 from popbsmtp_wrap.store.dialects import dialect_named
 from tests.store.places import ADDRESS, GRACE_S, postfix_permits
 
@@ -71,8 +71,8 @@ def init(place, tmp_path):
 def assert_serves(place):
     store = place.store(**NAMES)
     for _ in range(2):
-        logins.record(store, Login(ADDRESS))
-    assert [row.address for row in logins.rows(store, GRACE_S)] == [ADDRESS]
+        upsert.record(store, Login(ADDRESS))
+    assert [row.address for row in queries.rows(store, GRACE_S)] == [ADDRESS]
     assert postfix_permits(store, ADDRESS)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from popbsmtp_wrap.errors import PopbsmtpError, SchemaError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins, renewal, setup
+from popbsmtp_wrap.store import removal, renewal, setup, upsert
 from popbsmtp_wrap.store.batch import BatchWriter, Seen
 from popbsmtp_wrap.store.engine import open_store
 from tests.store.places import ADDRESS, GRACE_S, OTHER
@@ -145,13 +145,13 @@ def test_a_database_that_is_replaced_during_a_commit_gets_the_login_again(
 @pytest.mark.parametrize("replace_it", REPLACEMENTS)
 def test_a_pooled_connection_follows_too(place, replace_it):
     store = open_store(place.database, stay_connected=True)
-    logins.record(store, Login(OTHER))
+    upsert.record(store, Login(OTHER))
     replace_it(place)
-    logins.record(store, Login(ADDRESS))
+    upsert.record(store, Login(ADDRESS))
     assert ADDRESS in place.addresses()
     assert renewal.renew(store, [ADDRESS], time.monotonic(), GRACE_S).rows == 1
     place.sql("UPDATE popbsmtp SET last_seen = 1")
-    assert logins.expire(store, GRACE_S) >= 1
+    assert removal.expire(store, GRACE_S) >= 1
     assert place.addresses() == []
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from popbsmtp_wrap.errors import MisfitError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import upsert
 from popbsmtp_wrap.store.batch import Outcome
 from tests.store.test_refused_rows import resident, seen
 
@@ -34,7 +34,7 @@ def test_an_address_that_is_too_long_lets_nobody_else_relay(mysql_place, sql_mod
         " MODIFY address varchar(12) CHARACTER SET ascii NOT NULL"
     )
     with pytest.raises(MisfitError):
-        logins.record(store, Login(CUT, "bob"))
+        upsert.record(store, Login(CUT, "bob"))
     with closing(resident(mysql_place)) as writer:
         outcome = writer.write(seen(Login(SHORT, "ann"), Login(CUT, "bob")))
         assert [refused.seen.login.address for refused in outcome.refused] == [CUT]
@@ -58,5 +58,5 @@ def test_the_modes_of_the_server_stay(mysql_place, sql_mode):
     with store.engine.connect() as connection:
         modes = connection.exec_driver_sql("SELECT @@sql_mode").scalar().split(",")
     assert set(modes) == {"ANSI_QUOTES", "NO_BACKSLASH_ESCAPES", "STRICT_ALL_TABLES"}
-    logins.record(store, Login(OF_ANOTHER, "o'neill\\"))
+    upsert.record(store, Login(OF_ANOTHER, "o'neill\\"))
     assert mysql_place.addresses() == [OF_ANOTHER]

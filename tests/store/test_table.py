@@ -11,7 +11,7 @@ from alembic.migration import MigrationContext
 
 from popbsmtp_wrap.config import Database, Settings
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins, setup
+from popbsmtp_wrap.store import queries, removal, setup, upsert
 from popbsmtp_wrap.store.lookup_query import lookup_query
 from popbsmtp_wrap.store.schema import create_statements
 from tests.store.places import ADDRESS, GRACE_S, postfix_permits
@@ -42,7 +42,7 @@ def test_schema_in_sql_directory_makes_the_right_table(place):
     assert not setup.create(store)
     assert setup.differences(store) == []
     assert found_by_alembic(store) == []
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
     assert postfix_permits(store, ADDRESS)
 
 
@@ -59,7 +59,7 @@ def test_init_makes_the_right_table_and_is_idempotent(place):
     [missing] = setup.differences(store)
     assert missing == setup.Difference("there is no table popbsmtp", setup.create_sql(store))
     assert setup.create(store) is True
-    logins.record(store, Login(ADDRESS))
+    upsert.record(store, Login(ADDRESS))
     for _ in range(2):
         assert setup.create(store) is False
         assert setup.differences(store) == []
@@ -125,19 +125,19 @@ def test_reserved_words_serve_as_names(place, word):
     assert not setup.create(store)
     assert setup.differences(store) == []
     for _ in range(2):
-        logins.record(store, Login(ADDRESS, "ann", "imap"))
+        upsert.record(store, Login(ADDRESS, "ann", "imap"))
     assert postfix_permits(store, ADDRESS)
-    [row] = logins.rows(store, GRACE_S)
+    [row] = queries.rows(store, GRACE_S)
     assert (row.address, row.user, row.service) == (ADDRESS, "ann", "imap")
-    assert logins.expire(store, GRACE_S) == 0
-    assert logins.revoke(store, [ADDRESS]) == 1
+    assert removal.expire(store, GRACE_S) == 0
+    assert removal.revoke(store, [ADDRESS]) == 1
 
 
 @pytest.mark.parametrize("word", ["returning", "rows", "window", "rank", "intersect", "over"])
 def test_words_that_only_some_servers_reserve_serve_as_names(place, word):
     names = {"table": word, "address_column": word, "last_seen_column": f"{word}_seen"}
     store = place.created(**names, first_seen_column="", user_column="", service_column="")
-    logins.record(store, Login(ADDRESS))
+    upsert.record(store, Login(ADDRESS))
     assert postfix_permits(store, ADDRESS)
 
 
@@ -152,7 +152,7 @@ def test_longest_names_serve(place):
     }
     store = place.created(**names)
     assert setup.differences(store) == []
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
     assert postfix_permits(store, ADDRESS)
 
 
@@ -170,14 +170,14 @@ def test_optional_columns_can_be_left_out(place, switched_off):
     assert setup.differences(store) == []
     assert found_by_alembic(store) == []
     for age_s in (5, 0, 9):
-        logins.record(store, Login(ADDRESS, "ann", "imap", age_s=age_s))
-    [row] = logins.rows(store, GRACE_S)
+        upsert.record(store, Login(ADDRESS, "ann", "imap", age_s=age_s))
+    [row] = queries.rows(store, GRACE_S)
     assert (row.first_seen is None) == ("first_seen_column" in switched_off)
     assert row.user == (None if "user_column" in switched_off else "ann")
     assert row.service == (None if "service_column" in switched_off else "imap")
     assert row.remaining_s >= GRACE_S - 4
     assert postfix_permits(store, ADDRESS)
-    assert logins.expired_count(store, GRACE_S) == logins.expire(store, GRACE_S) == 0
+    assert removal.expired_count(store, GRACE_S) == removal.expire(store, GRACE_S) == 0
 
 
 def test_mariadb_urls_and_other_drivers_names_are_understood(mysql_place):
@@ -186,8 +186,8 @@ def test_mariadb_urls_and_other_drivers_names_are_understood(mysql_place):
         store = mysql_place.store(url=url)
         setup.create(store)
         assert setup.differences(store) == []
-        logins.record(store, Login(ADDRESS, scheme[:20]))
-        assert logins.remaining_s(store, ADDRESS, GRACE_S)
+        upsert.record(store, Login(ADDRESS, scheme[:20]))
+        assert queries.remaining_s(store, ADDRESS, GRACE_S)
 
 
 def test_lookup_query_is_one_line_without_stray_percent_signs():

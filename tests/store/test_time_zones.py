@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, removal, upsert
 from tests.harness.mariadb import MariaDB
 from tests.harness.postgres import Postgres
 from tests.store.places import (
@@ -45,7 +45,7 @@ def state(place, store, address):
     permitted = {postfix_permits(store, address)}
     for hours_east in (-11, 0, 5, 13):
         permitted.add(postfix_permits(store, address, place.session_in_zone(hours_east)))
-    permitted.add(logins.remaining_s(store, address, GRACE_S) is not None)
+    permitted.add(queries.remaining_s(store, address, GRACE_S) is not None)
     [answer] = permitted
     return answer
 
@@ -56,16 +56,16 @@ def check_everywhere(place):
         with client_zone(zone):
             for age_s, expected in ((0, True), (GRACE_S - 60, True), (GRACE_S + 60, False)):
                 address = f"192.0.2.{number * 10 + (age_s > 0) + (age_s > GRACE_S)}"
-                logins.record(place.store(), Login(address, age_s=age_s))
+                upsert.record(place.store(), Login(address, age_s=age_s))
                 for other_zone in CLIENT_ZONES[:2]:
                     with client_zone(other_zone):
                         assert state(place, place.store(), address) is expected
-            [row] = logins.rows(place.store(), GRACE_S, f"192.0.2.{number * 10}")
+            [row] = queries.rows(place.store(), GRACE_S, f"192.0.2.{number * 10}")
             assert abs(row.last_seen - time.time()) < 30
             assert abs(row.first_seen - time.time()) < 30
             assert row.remaining_s > GRACE_S - 30
     with client_zone(CLIENT_ZONES[-1]):
-        assert logins.expire(place.store(), GRACE_S) == len(CLIENT_ZONES)
+        assert removal.expire(place.store(), GRACE_S) == len(CLIENT_ZONES)
 
 
 def test_zone_of_the_client_changes_nothing(place):
@@ -125,8 +125,8 @@ def test_hour_that_autumn_repeats_neither_opens_nor_closes(far_mariadb):
     moments = range(FALL_BACK - 2 * 3600, FALL_BACK + 2 * 3600, 600)
     for seen in moments[::4]:
         login_store = place.freeze(place.store(), seen)
-        logins.revoke(login_store, None)
-        logins.record(login_store, Login(ADDRESS))
+        removal.revoke(login_store, None)
+        upsert.record(login_store, Login(ADDRESS))
         for now in moments:
             expected = -60 <= now - seen <= GRACE_S
             with contextlib.closing(place.session()) as postfix:
@@ -137,10 +137,10 @@ def test_hour_that_autumn_repeats_neither_opens_nor_closes(far_mariadb):
                 assert bool(cursor.fetchall()) is expected, (seen, now)
         for now in (seen + GRACE_S, seen + GRACE_S + 1):
             later = place.freeze(place.store(), now)
-            assert (logins.remaining_s(later, ADDRESS, GRACE_S) is not None) is (
+            assert (queries.remaining_s(later, ADDRESS, GRACE_S) is not None) is (
                 now - seen <= GRACE_S
             )
-            assert logins.expire(later, GRACE_S) == (now - seen > GRACE_S)
+            assert removal.expire(later, GRACE_S) == (now - seen > GRACE_S)
 
 
 def test_renewals_through_the_repeated_hour_move_forward(far_mariadb):
@@ -149,9 +149,9 @@ def test_renewals_through_the_repeated_hour_move_forward(far_mariadb):
     seen = []
     for now in range(FALL_BACK - 3600, FALL_BACK + 3700, 700):
         store = place.freeze(place.store(), now)
-        logins.record(store, Login(ADDRESS))
-        logins.record(store, Login(ADDRESS, "late", age_s=650))
-        [row] = logins.rows(store, GRACE_S)
+        upsert.record(store, Login(ADDRESS))
+        upsert.record(store, Login(ADDRESS, "late", age_s=650))
+        [row] = queries.rows(store, GRACE_S)
         assert row.user is None
         seen.append(row.last_seen)
     assert all(after - before == 700 for before, after in pairwise(seen))

@@ -6,7 +6,7 @@ import pytest
 
 from popbsmtp_wrap.errors import RefusedError, SchemaError
 from popbsmtp_wrap.login import Login
-from popbsmtp_wrap.store import logins, setup
+from popbsmtp_wrap.store import queries, removal, setup, upsert
 from popbsmtp_wrap.store.batch import BatchWriter, Seen
 from popbsmtp_wrap.store.renewal import renew
 from tests.store.places import ADDRESS, GRACE_S, OTHER, postfix_permits
@@ -27,13 +27,13 @@ def test_inet_takes_logins_renewals_and_revocations(postgres_place):
     writer.close()
     assert (outcome.refused, outcome.locked) == ((), ())
     assert renew(store, sorted(addresses), time.monotonic(), GRACE_S).rows == 4
-    assert logins.remaining_s(store, OTHER, GRACE_S) > GRACE_S - 60
+    assert queries.remaining_s(store, OTHER, GRACE_S) > GRACE_S - 60
     assert postfix_permits(store, ADDRESS)
-    assert logins.revoke(store, [ADDRESS]) == 1
-    assert logins.revoke(store, None) == 3
+    assert removal.revoke(store, [ADDRESS]) == 1
+    assert removal.revoke(store, None) == 3
     assert not postfix_permits(store, OTHER)
     postgres_place.put("192.0.2.9", GRACE_S + 60)
-    assert logins.expire(store, GRACE_S) == 1
+    assert removal.expire(store, GRACE_S) == 1
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_key_that_no_upsert_can_use_is_named_and_changed(postgres_place, change)
     store = postgres_place.created()
     postgres_place.sql("ALTER TABLE popbsmtp DROP CONSTRAINT popbsmtp_pkey", change)
     with pytest.raises(SchemaError, match="run: popbsmtp init"):
-        logins.record(store, Login(ADDRESS, "ann", "imap"))
+        upsert.record(store, Login(ADDRESS, "ann", "imap"))
     assert serious(store)
     run_by_client(postgres_place, printed_sql(store))
     assert serious(store) == []
-    logins.record(store, Login(ADDRESS, "ann", "imap"))
+    upsert.record(store, Login(ADDRESS, "ann", "imap"))
     assert postfix_permits(store, ADDRESS)
 
 
@@ -66,9 +66,9 @@ def test_generated_column_is_named(place):
     what = " ".join(found.what for found in serious(store))
     assert "popbsmtp.service is a generated column" in what
     with pytest.raises(SchemaError, match="run: popbsmtp init"):
-        logins.record(store, Login(ADDRESS, "ann", "imap"))
+        upsert.record(store, Login(ADDRESS, "ann", "imap"))
     assert serious(place.store(service_column="")) == []
-    logins.record(place.store(service_column=""), Login(ADDRESS, "ann"))
+    upsert.record(place.store(service_column=""), Login(ADDRESS, "ann"))
     assert postfix_permits(store, ADDRESS)
 
 
@@ -82,4 +82,4 @@ def test_expired_password_is_a_refusal(mysql_place):
     url = f"mysql://{user}:x@127.0.0.1:{mysql_place.server.port}/{mysql_place.name}"
     store = mysql_place.store(url=f"{url}?ssl_disabled=true")
     with pytest.raises(RefusedError, match="password"):
-        logins.record(store, Login(ADDRESS))
+        upsert.record(store, Login(ADDRESS))

@@ -3,7 +3,7 @@
 import pytest
 
 from popbsmtp_wrap.login import make_login
-from popbsmtp_wrap.store import logins
+from popbsmtp_wrap.store import queries, upsert
 from tests.store.places import ADDRESS, GRACE_S, PostgresPlace, postfix_permits
 
 NAMES = {
@@ -24,8 +24,8 @@ names = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
 
 def recorded(store, login):
     for _ in range(2):
-        logins.record(store, login)
-    [row] = logins.rows(store, GRACE_S)
+        upsert.record(store, login)
+    [row] = queries.rows(store, GRACE_S)
     assert row.address == ADDRESS
     assert postfix_permits(store, ADDRESS)
     return row
