@@ -26,6 +26,7 @@ MODULES: Final[Mapping[str, str]] = {
         "generate": ("postfix", "dovecot"),
         "doctor": ("doctor",),
         "demo": ("demo",),
+        "configuration": ("config",),
     }.items()
     for name in names
 }
@@ -41,8 +42,8 @@ class _Commands(click.Group):
         if cmd_name not in MODULES:
             return None
         module = import_module(f"popbsmtp_wrap.cli.{MODULES[cmd_name]}")
-        # list would hide Python's.
-        name = "list_" if cmd_name == "list" else cmd_name
+        # list would hide Python's, config the package that every command needs.
+        name = f"{cmd_name}_" if cmd_name in ("list", "config") else cmd_name
         command: click.Command = getattr(module, name)
         return command
 

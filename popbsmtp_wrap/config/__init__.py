@@ -1,6 +1,6 @@
 """popbsmtp.toml: its sections and defaults, how it is read, and messages for bad values."""
 
-from popbsmtp_wrap.config.load import DEFAULT_PATH, Settings, load, parse
+from popbsmtp_wrap.config.load import DEFAULT_PATH, Settings, files_of, load, parse, read
 from popbsmtp_wrap.config.sections import (
     Database,
     Ignore,
@@ -23,6 +23,8 @@ __all__ = [
     "Settings",
     "Watch",
     "Wrapper",
+    "files_of",
     "load",
     "parse",
+    "read",
 ]

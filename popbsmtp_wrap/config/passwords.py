@@ -8,8 +8,9 @@ from popbsmtp_wrap.errors import ConfigError
 
 
 def masked(url: str) -> str:
-    """Return *url* with *** for its password."""
-    return re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url)
+    """Return *url* with *** for each password: before the host, and among the options."""
+    url = re.sub(r"(://[^/@:]*):.*@", r"\1:***@", url)
+    return re.sub(r"([?&]\w*passw(?:or)?d\w*=)[^&#]*", r"\1***", url, flags=re.IGNORECASE)
 
 
 def read_password(path: str) -> str:

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from popbsmtp_wrap.config import DEFAULT_PATH, Recorder, Settings
+from popbsmtp_wrap.config import DEFAULT_PATH, Recorder, Settings, files_of
 from popbsmtp_wrap.doctor.finding import Finding
 from popbsmtp_wrap.dovecot.doveconf import services, setting
 from popbsmtp_wrap.store.sqlite_files import path_of
@@ -53,7 +53,8 @@ def check_access(settings: Settings, config_path: str, runner: Runner) -> Iterat
         return
     if os.geteuid() != 0:
         return
-    wanted = [(config_path, "-r"), (settings.database.password_file, "-r")]
+    files = [*files_of(config_path), settings.database.password_file]
+    wanted = [(path, "-r") for path in files]
     if settings.database.dialect == "sqlite":
         path = path_of(settings.database)
         wanted += [(path, "-w"), (os.path.dirname(path), "-w")]

@@ -94,8 +94,12 @@ def test_mariadb_is_mysql(tmp_path, scheme):
     assert config.load(path).database.dialect == "mysql"
 
 
-def test_a_password_that_everyone_may_read_is_refused(tmp_path):
-    path = written(tmp_path, '[database]\nurl = "mysql://mail:geheim@localhost/mail"', 0o644)
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://mail:geheim@localhost/mail", "mysql://localhost/mail?passwd=geheim@localhost/mail"],
+)
+def test_a_password_that_everyone_may_read_is_refused(tmp_path, url):
+    path = written(tmp_path, f'[database]\nurl = "{url}"', 0o644)
     with pytest.raises(ConfigError) as caught:
         config.load(path)
     assert str(caught.value) == (
@@ -152,6 +156,10 @@ def test_a_missing_password_file_is_named(tmp_path):
         ("mysql://mail:ge@he/im@host/db", "mysql://mail:***@host/db"),
         ("postgresql://mail@host/db", "postgresql://mail@host/db"),
         ("sqlite:////var/lib/a:b@c.db", "sqlite:////var/lib/a:b@c.db"),
+        ("postgresql://host/db?user=m&password=ge@h", "postgresql://host/db?user=m&password=***"),
+        ("mysql://m@host/db?passwd=geheim&x=1", "mysql://m@host/db?passwd=***&x=1"),
+        ("postgresql://m:g@host/db?sslpassword=h", "postgresql://m:***@host/db?sslpassword=***"),
+        ("postgresql://m@host/db?passfile=/x", "postgresql://m@host/db?passfile=/x"),
     ],
 )
 def test_passwords_are_masked(url, shown):
