@@ -2,17 +2,19 @@
 
 import math
 import time
-from collections.abc import Collection, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, TypeVar
 
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.worker_thread import WorkerThread
-from popbsmtp_wrap.errors import StoreUnavailableError
+from popbsmtp_wrap.errors import PopbsmtpError, StoreUnavailableError
 from popbsmtp_wrap.store.batch import BatchWriter, NotWritten, Outcome, Seen, largest_size
 from popbsmtp_wrap.store.engine import open_store
 
 __all__ = ["AsyncDatabase", "NotWritten", "Outcome", "Seen"]
+
+Result = TypeVar("Result")
 
 # A commit is most often done before a thread would have begun with it: for a few logins the event
 # loop does it itself. It never waits for longer, and after a commit that took a part of this it
@@ -27,17 +29,20 @@ _FEW: Final = 4
 class AsyncDatabase:
     """Writes batches in their order. Every wait is bounded by database.connect_timeout."""
 
-    def __init__(self, settings: Settings, log: EventLog) -> None:
-        """Nothing is connected yet. Raise ConfigError for what cannot work."""
-        store = open_store(settings.database, stay_connected=True, autocommit=True)
-        self._writer = BatchWriter(store)
+    def __init__(self, settings: Settings, log: EventLog, *, reopens: bool = False) -> None:
+        """Nothing is connected yet. Raise ConfigError for what cannot work.
+
+        A database that *reopens* is opened by the first call, in its thread, and again after each
+        failure: it reads its password file anew, and what cannot work is the failure of a call.
+        """
+        self._database = settings.database
         self._grace_s = settings.grace
         self._thread = WorkerThread("database", StoreUnavailableError, log)
-        # A disk or a file server that hangs must not hang the event loop.
-        bounded = store.dialect.has_bounded_waits(settings.database)
-        self._slow_until = 0.0 if bounded else math.inf
-        self._can_be_replaced = store.dialect.can_be_replaced
+        self._slow_until = math.inf
+        self._can_be_replaced = False
         self._replacements = 0
+        self._reopens = reopens
+        self._writer: BatchWriter | None = None if reopens else self._open()
 
     def batch_size(self, waiting: int) -> int:
         """Return how many of *waiting* addresses go into one statement and commit."""
@@ -48,7 +53,7 @@ class AsyncDatabase:
         began = time.monotonic()
         if not 0 < len(batch) <= _FEW or self._thread.is_busy or began < self._slow_until:
             return False
-        done = self._writer.write_at_once(batch, _AT_ONCE_S)
+        done = self._writer is not None and self._writer.write_at_once(batch, _AT_ONCE_S)
         ended = time.monotonic()
         if not done or ended - began > _SLOW_S:
             self._slow_until = ended + _SLOW_FOR_S
@@ -56,19 +61,21 @@ class AsyncDatabase:
 
     async def write(self, batch: Sequence[Seen]) -> Outcome:
         """Commit *batch* and return what is not committed. Raise as BatchWriter.write() does."""
-        return await self._thread.run(lambda: self._writer.write(batch)) if batch else Outcome()
+        return await self._call(lambda writer: writer.write(batch)) if batch else Outcome()
 
     async def missing(self, addresses: Collection[str]) -> set[str]:
         """Return those of canonical *addresses* that may not relay. Raise as write() does."""
-        return await self._thread.run(lambda: self._writer.missing(addresses, self._grace_s))
+        return await self._call(lambda writer: writer.missing(addresses, self._grace_s))
 
     @property
     def file(self) -> str | None:
         """Device and inode of the open database, None for a server or when none is open."""
-        return self._writer.file
+        return self._writer.file if self._writer else None
 
     def take_replaced(self) -> bool:
         """Return True if the database was found to be replaced since the last call."""
+        if self._writer is None:
+            return False
         before, self._replacements = self._replacements, self._writer.replacements
         return self._replacements != before
 
@@ -79,13 +86,39 @@ class AsyncDatabase:
 
     async def ping(self) -> None:
         """Raise as write() does unless the database answers."""
-        await self._thread.run(self._writer.ping)
+        await self._call(lambda writer: writer.ping())
 
     def close_later(self) -> None:
         """Close the connection after the calls so far; a call that hangs holds nobody up."""
-        self._thread.end(self._writer.close)
+        self._thread.end(self._close)
 
     async def close(self) -> None:
         """Close the connection after the calls so far."""
-        await self._thread.run(self._writer.close)
+        await self._thread.run(self._close)
         self._thread.end()
+
+    def _open(self) -> BatchWriter:
+        store = open_store(self._database, stay_connected=True, autocommit=True)
+        # A disk or a file server that hangs must not hang the event loop.
+        bounded = store.dialect.has_bounded_waits(self._database)
+        self._slow_until = 0.0 if bounded else math.inf
+        self._can_be_replaced = store.dialect.can_be_replaced
+        return BatchWriter(store)
+
+    async def _call(self, question: Callable[[BatchWriter], Result]) -> Result:
+        def ask() -> Result:
+            writer = self._writer = self._writer or self._open()
+            try:
+                return question(writer)
+            except PopbsmtpError:
+                if self._reopens:
+                    self._close()
+                raise
+
+        return await self._thread.run(ask)
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        self._replacements = 0
+        if writer is not None:
+            writer.close()

@@ -1,9 +1,10 @@
 """The spool as the event loop sees it: a thread of its own, one fsync for all that wait for it."""
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -41,11 +42,19 @@ class AsyncSpool:
     """Logins on their way into the spool and out of it.
 
     Another process may have the spool's lock for a while (popbsmtp flush): logins go into files of
-    their own then, and draining waits.
+    their own then, and draining waits. A spool that *is_shared* with other recorders is locked only
+    while a chunk is read or forgotten, and every group of logins is a file of its own.
     """
 
-    def __init__(self, settings: Callable[[], Settings], log: EventLog, counts: Counts) -> None:
-        """Raise SpoolBusyError when another recorder uses the spool.
+    def __init__(
+        self,
+        settings: Callable[[], Settings],
+        log: EventLog,
+        counts: Counts,
+        *,
+        is_shared: bool = False,
+    ) -> None:
+        """Raise SpoolBusyError when another recorder uses the spool, unless it *is_shared*.
 
         What else is wrong with the directory is logged, and tried again later.
         """
@@ -57,6 +66,7 @@ class AsyncSpool:
         self._path = settings().recorder.spool
         self._log = log
         self._counts = counts
+        self._is_shared = is_shared
         self._open: _Open | None = None
         self._held = -1
         self._tried = 0.0
@@ -67,6 +77,8 @@ class AsyncSpool:
         self._idle.set()
         self._thread = WorkerThread("spool", SpoolError, log)
         self._work = asyncio.Event()
+        if is_shared:
+            return
         try:
             self._held = hold(self._path)
         except SpoolBusyError:
@@ -144,9 +156,9 @@ class AsyncSpool:
         def take() -> int:
             if not os.path.isdir(self._path):
                 return 0
-            spool, appender, _ = self._use_soon()
-            appender.close_segment()
-            return remove(spool, addresses)
+            with self._using(_FLUSH_S) as (spool, appender, _):
+                appender.close_segment()
+                return remove(spool, addresses)
 
         return await self._thread.run(take)
 
@@ -201,19 +213,32 @@ class AsyncSpool:
 
     def _append(self, records: Sequence[tuple[Login, Stamp]], *, spare: bool = False) -> None:
         try:
-            appender = self._use().appender
+            appender = None if self._is_shared else self._use().appender
         except SpoolBusyError:
+            appender = None
+        if appender is None:
             put_all(self._path, self._settings().recorder.spool_size, records)
         else:
             appender.append(records, spare=spare)
 
     def _next_chunk(self) -> Chunk | None:
-        _, appender, drain = self._use()
-        appender.close_segment()
-        return drain.chunk()
+        with self._using() as (_, appender, drain):
+            appender.close_segment()
+            return drain.chunk()
 
     def _commit(self) -> list[str]:
-        return self._use().drain.commit()
+        with self._using(_FLUSH_S) as (_, _, drain):
+            return drain.commit()
+
+    @contextlib.contextmanager
+    def _using(self, patience_s: float = 0.0) -> Iterator[_Open]:
+        """Give the open spool for a moment; wait *patience_s* for the lock. Raise SpoolError."""
+        found = self._use_soon(patience_s)
+        try:
+            yield found
+        finally:
+            if self._is_shared:
+                found.spool.unlock()
 
     def _use(self) -> _Open:
         """Return the open spool, with the settings in force.
@@ -229,14 +254,16 @@ class AsyncSpool:
                 raise SpoolError(self.trouble)
             self._tried = now
             self._open = self._lock()
+        elif self._is_shared and not self._open.spool.relock():
+            raise SpoolBusyError(f"another process drains the spool {self._path}")
         settings = self._settings()
         self._open.spool.size = settings.recorder.spool_size
         self._open.drain.grace_s = settings.grace
         return self._open
 
-    def _use_soon(self) -> _Open:
-        """Return the open spool; wait a moment for a flush that reads a chunk. Raise SpoolError."""
-        deadline = time.monotonic() + _FLUSH_S
+    def _use_soon(self, patience_s: float) -> _Open:
+        """Return the open spool; wait for whoever reads a chunk of it. Raise SpoolError."""
+        deadline = time.monotonic() + patience_s
         while True:
             try:
                 return self._use()
@@ -247,7 +274,7 @@ class AsyncSpool:
 
     def _lock(self) -> _Open:
         settings = self._settings()
-        if self._held < 0:
+        if self._held < 0 and not self._is_shared:
             self._held = hold(self._path)
         spool = lock(self._path, settings.recorder.spool_size)
         return _Open(spool, Appender(spool), SpoolReader(spool, settings.grace, LARGEST_BATCH))

@@ -56,6 +56,14 @@ class CircuitBreaker:
         """Let the next probe come soon: the database is another one now."""
         self._backoff.reset()
 
+    async def until_up(self) -> None:
+        """Return when it is up."""
+        await self._is_up.wait()
+
+    async def until_down(self) -> None:
+        """Return when it is down."""
+        await self._is_down.wait()
+
     def oldest_s(self) -> float:
         """Return for how long a probe has been due that does not begin."""
         if self.up or self._due is None:

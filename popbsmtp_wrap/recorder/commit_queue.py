@@ -64,8 +64,16 @@ class CommitQueue:
         supervisor: Supervisor,
         log: EventLog,
         counts: Counts,
+        patience_s: Callable[[Settings], float] = commit_patience_s,
+        *,
+        is_last: bool = False,
     ) -> None:
-        """*settings* returns those in force."""
+        """*settings* returns those in force; *patience_s* is how long a login waits for a commit.
+
+        A queue that *is_last* has nobody behind it: where there is no spool, clients go on waiting
+        for a commit that is only late, and those that are refused hear why the database and why the
+        spool does not take their login.
+        """
         self.recent = RecentAddresses(settings().refresh)
         self.breaker = CircuitBreaker(self._probe, self._came_up, log)
         self.locked = LockedRows(time.monotonic)
@@ -83,7 +91,9 @@ class CommitQueue:
         self._is_late = False
         self._landed = asyncio.Event()
         self._landed.set()
-        self._fallback = Fallback(spool, self._is_safe, counts)
+        self._patience_s = patience_s
+        self._is_last = is_last
+        self._fallback = Fallback(spool, self._is_safe, self._explain, counts)
         self._unanswered = 0
         self._loop = asyncio.get_running_loop()
         self._work = asyncio.Event()
@@ -126,6 +136,25 @@ class CommitQueue:
     def depth(self) -> int:
         """Return how many addresses wait for a commit."""
         return len(self._waiting) + len(self._in_flight) + self._fallback.kept
+
+    @property
+    def unsafe(self) -> int:
+        """How many addresses have logins in memory alone."""
+        here = (*self._waiting.values(), *self._in_flight)
+        return sum(pending.is_open for pending in here) + self._fallback.kept
+
+    def has_any_left(self) -> bool:
+        """Tell whether logins are in the spool or in memory that belong into the table."""
+        return bool(self._fallback.kept or self._spool.waiting)
+
+    async def measure_spool(self) -> None:
+        """Learn what is in the spool: other processes write and drain it, too."""
+        await self._spool.measure()
+
+    @property
+    def has_leftovers(self) -> asyncio.Event:
+        """Set once the spool, or the memory, has logins that the database did not take."""
+        return self._fallback.has_leftovers
 
     def oldest_s(self) -> float:
         """Return for how long logins have waited in the queue for the next commit to begin.
@@ -217,7 +246,7 @@ class CommitQueue:
                 self._work.clear()
                 continue
             batch = self._take()
-            patience_s = commit_patience_s(self._settings())
+            patience_s = self._patience_s(self._settings())
             late = self._loop.call_later(patience_s, self.hurry)
             overdue = self._loop.call_later(
                 patience_s + _OVERDUE_S, self._overdue, patience_s + _OVERDUE_S
@@ -229,8 +258,11 @@ class CommitQueue:
                 self._land()
                 self._fallback.take(batch)
             else:
+                was_late = self._is_late
                 self._land()
                 self._wrote(batch, outcome)
+                if was_late:
+                    self.retry_kept()
             finally:
                 late.cancel()
                 overdue.cancel()
@@ -332,13 +364,21 @@ class CommitQueue:
             self.recent.write_again(None)
         self.breaker.trip(trouble)
         waiting, self._waiting = self._waiting, {}
-        self._fallback.take(waiting.values())
+        self._fallback.take([*waiting.values(), *self._fallback.give_unanswered()])
         self._spool_remembered()
 
     def _spool_remembered(self) -> None:
         """Spool what was acknowledged as written just before: nobody has looked for its row yet."""
         while hits := self.recent.take_hits():
             self._fallback.take(pending_again(hit) for hit in hits.values())
+
+    def _explain(self, trouble: str) -> str | None:
+        """Return what to answer for a login that the spool does not take because of *trouble*."""
+        if not self._is_last:
+            return trouble
+        if self.breaker.up:
+            return None  # a commit is under way, or a locked row will be free
+        return f"{self.breaker.trouble}; still trying in the background; {trouble}"
 
     def _came_up(self) -> None:
         fallback = self._fallback

@@ -4,11 +4,16 @@ import asyncio
 import time
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from popbsmtp_wrap.daemon.backoff import Backoff
 from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.recorder.pending_login import PendingLogin
 from popbsmtp_wrap.recorder.recent_addresses import Hit
+
+# The first probes of a database that is down come as fast, and its spool may appear meanwhile.
+_FIRST_RETRY_S: Final = 0.5
+_LONGEST_RETRY_S: Final = 5.0
 
 if TYPE_CHECKING:
     from popbsmtp_wrap.recorder.commit_queue import CommitQueue
@@ -34,6 +39,23 @@ class DatabaseChecks:
             await asyncio.sleep(pause_s)
             await self.look()
 
+    async def retry_leftovers(self) -> None:
+        """Try again what the database did not take, for as long as there is any; a job.
+
+        It sleeps while there is none.
+        """
+        queue = self._queue
+        while True:
+            await queue.has_leftovers.wait()
+            queue.has_leftovers.clear()
+            backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
+            while queue.has_any_left():
+                await asyncio.sleep(backoff.next_s())
+                queue.retry_kept()
+                if queue.breaker.up:
+                    queue.drain.start()
+                    await queue.measure_spool()
+
     async def look(self) -> None:
         """Find out whether the database that is up is still the one that others read."""
         queue = self._queue
@@ -47,8 +69,13 @@ class DatabaseChecks:
             queue.forget_if_replaced()
 
     async def verify_remembered(self, pause_s: float = 1.0) -> None:
-        """Write the remembered logins whose rows are gone; a job."""
+        """Write the remembered logins whose rows are gone; a job.
+
+        It sleeps while no login has been answered from memory.
+        """
         while True:
+            await self._queue.recent.has_hits.wait()
+            await self._queue.breaker.until_up()
             await asyncio.sleep(pause_s)
             if self._queue.breaker.up:
                 await self.verify()

@@ -1,5 +1,6 @@
 """Where a login goes that the database does not take now: to the spool, else into memory."""
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Final
@@ -20,13 +21,24 @@ class Fallback:
     """
 
     def __init__(
-        self, spool: AsyncSpool, is_safe: Callable[[PendingLogin, str], None], counts: Counts
+        self,
+        spool: AsyncSpool,
+        is_safe: Callable[[PendingLogin, str], None],
+        explain: Callable[[str], str | None],
+        counts: Counts,
     ) -> None:
-        """*is_safe* answers a login that is on disk; its second argument is for the counts."""
+        """*is_safe* answers a login that is on disk; its second argument is for the counts.
+
+        *explain* returns what to answer for one that the spool does not take, from the spool's
+        reason; None leaves it unanswered until give() or give_unanswered().
+        """
+        # Set when a login is on disk or in memory alone; for somebody else to clear.
+        self.has_leftovers = asyncio.Event()
         # Since reset_count().
         self.spooled = 0
         self._spool = spool
         self._is_safe = is_safe
+        self._explain = explain
         self._counts = counts
         self._overflow = Overflow(_MOST_KEPT)
 
@@ -47,7 +59,11 @@ class Fallback:
 
     def give(self) -> Collection[PendingLogin]:
         """Return the logins that are in memory alone, and keep none."""
-        return self._overflow.take().values()
+        return [pending for pending in self._overflow.take().values() if pending.is_open]
+
+    def give_unanswered(self) -> Collection[PendingLogin]:
+        """Return those of give() whose clients still wait, and keep the others."""
+        return self._overflow.take_unanswered()
 
     def forget(self, addresses: Iterable[str] | None) -> None:
         """Drop what is in memory of *addresses*, None for all."""
@@ -56,13 +72,16 @@ class Fallback:
     def _spooled(self, pending: PendingLogin, trouble: str | None) -> None:
         if not pending.is_open:
             return  # committed meanwhile
+        self.has_leftovers.set()
         if trouble is None:
             self.spooled += 1
             self._is_safe(pending, "spooled")
             return
-        if not pending.kept:
-            self._counts.outcomes["refused"] += pending.askers
-        pending.answer(trouble)
-        pending.kept = True
+        reason = self._explain(trouble)
+        if reason is not None:
+            if not pending.kept:
+                self._counts.outcomes["refused"] += pending.askers
+            pending.answer(reason)
+            pending.kept = True
         if not self._overflow.add(pending):
             self._counts.outcomes["lost"] += 1

@@ -20,7 +20,8 @@ class Overflow:
         """Keep *pending*; return False when there is no room."""
         address = pending.login.address
         if (known := self._logins.get(address)) is not None:
-            known.merge(pending)
+            if known is not pending:
+                known.merge(pending)
             return True
         if len(self._logins) >= self._most:
             return False
@@ -31,6 +32,13 @@ class Overflow:
         """Return all of them by address, and keep none."""
         logins, self._logins = self._logins, {}
         return logins
+
+    def take_unanswered(self) -> list[PendingLogin]:
+        """Return those whose clients still wait, and keep the others."""
+        found = [p for p in self._logins.values() if p.is_open and not p.kept]
+        for pending in found:
+            del self._logins[pending.login.address]
+        return found
 
     def forget(self, addresses: Iterable[str] | None) -> None:
         """Drop the logins of *addresses*, None for all."""

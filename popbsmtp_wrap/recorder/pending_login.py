@@ -7,6 +7,10 @@ from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.server.handlers import Answer
 
+# The same where nobody else is asked afterwards: the spool needs the rest on a slow disk.
+_LAST_SHARE: Final = 0.5
+# What takes the place of the time that the wrapper waits, for one that does not wait.
+_UNHURRIED_S: Final = 2.0
 # The share of a client's time that a commit may take; the spool needs the rest.
 _COMMIT_SHARE: Final = 0.4
 _SHORTEST_COMMIT_S: Final = 0.1
@@ -143,3 +147,8 @@ def commit_patience_s(settings: Settings) -> float:
     """
     longest_s = min(settings.wrapper.wait / 2, settings.recorder.reply_timeout)
     return max(_SHORTEST_COMMIT_S, longest_s * _COMMIT_SHARE)
+
+
+def last_patience_s(settings: Settings) -> float:
+    """Return the same for a recorder that has all of the wrapper's time."""
+    return max(_SHORTEST_COMMIT_S, (settings.wrapper.wait or _UNHURRIED_S) * _LAST_SHARE)

@@ -1,5 +1,6 @@
 """The addresses that were written a moment ago: phones log in every few minutes, or seconds."""
 
+import asyncio
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
@@ -27,6 +28,8 @@ class RecentAddresses:
         self._most = most
         self._written: dict[str, float] = {}
         self._hits: dict[str, Hit] = {}
+        # Set while take_hits() may return something.
+        self.has_hits = asyncio.Event()
 
     def __len__(self) -> int:
         """Return how many addresses are remembered, some of them perhaps for too long."""
@@ -59,13 +62,17 @@ class RecentAddresses:
         Their rows may have gone meanwhile: they were acknowledged, so somebody has to look.
         """
         found = [address for address, _ in zip(self._hits, range(_MOST_AT_ONCE), strict=False)]
-        return {address: self._hits.pop(address) for address in found}
+        taken = {address: self._hits.pop(address) for address in found}
+        if not self._hits:
+            self.has_hits.clear()
+        return taken
 
     def put_back(self, address: str, hit: Hit) -> None:
         """Have take_hits() return *hit* again, unless there is a later one."""
         known = self._hits.get(address)
         if known is None or known.since - known.login.age_s <= hit.since - hit.login.age_s:
             self._hits[address] = hit
+            self.has_hits.set()
 
     def forget(self, addresses: Collection[str] | None) -> None:
         """Have the next login of *addresses*, None for all, written, and none before it."""

@@ -43,9 +43,19 @@ class Connections:
     """All connections of the recorder."""
 
     def __init__(
-        self, capacity: int, allowed: Collection[int], log: EventLog, counts: Counts
+        self,
+        capacity: int,
+        allowed: Collection[int],
+        log: EventLog,
+        counts: Counts,
+        *,
+        looks_at_queues: bool = True,
     ) -> None:
-        """Serve at most *capacity* peers at once, those whose user is in *allowed*."""
+        """Serve at most *capacity* peers at once, those whose user is in *allowed*.
+
+        With *looks_at_queues* False the process sleeps until somebody connects; how long a peer may
+        have waited is then known from the last one before it.
+        """
         self.allowed = allowed
         self.log = log
         self.counts = counts
@@ -57,6 +67,7 @@ class Connections:
         self._doors: dict[socket.socket, Door] = {}
         # When the queue of a listener was last seen empty, on the monotonic clock.
         self._empty: dict[socket.socket, float] = {}
+        self._looks_at_queues = looks_at_queues
         self._look: asyncio.TimerHandle | None = None
         # Called when those who stood in the queue have had their turn.
         self.after_some: Callable[[], None] = lambda: None
@@ -74,7 +85,7 @@ class Connections:
         self._empty.setdefault(listener, empty_at)
         if not self._paused:
             asyncio.get_running_loop().add_reader(listener, self._accept_some, listener)
-        if self._look is None:
+        if self._looks_at_queues and self._look is None:
             self._look = asyncio.get_running_loop().call_soon(self._look_at_queues)  # type: ignore[assignment]  # either can be cancelled
 
     def stop_listening(self, listener: socket.socket) -> None:
