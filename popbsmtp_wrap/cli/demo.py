@@ -28,6 +28,10 @@ url = "sqlite:///{directory}/popbsmtp.db"
 socket = "{directory}/login.sock"
 spool = "{directory}/spool"
 
+[wrapper]
+wait = "30s"
+linger = "0"
+
 [ignore]
 postfix_mynetworks = false
 

@@ -140,15 +140,14 @@ def revoke(invocation: Invocation, addresses: tuple[str, ...], everything: bool)
     if bool(addresses) == everything:
         raise click.UsageError("Give either addresses or --all.")
     settings, chosen = invocation.settings(), None if everything else addresses
-    waiting = revocation.before(settings.recorder, chosen)
+    waiting = revocation.before(settings, chosen)
     if waiting.trouble:
         click.echo(f"popbsmtp: {waiting.trouble}", err=True)
     store = open_administration(settings)
     connect_s = revocation.CONNECT_S + settings.database.connect_timeout
     count = within(connect_s, store, lambda: removal.revoke(store, chosen))
     click.echo(count)
-    if waiting.recorder:
-        revocation.after(settings.recorder, chosen)
+    revocation.after(waiting, chosen)
     if waiting.trouble:
         raise StoreUnavailableError("revoked in the table; run the same again to have it confirmed")
 

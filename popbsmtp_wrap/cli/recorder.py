@@ -30,10 +30,13 @@ def serve(invocation: Invocation) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_invocation
 def status(invocation: Invocation, as_json: bool) -> None:
-    """Show what the running recorder does."""
-    from popbsmtp_wrap.client import administration
+    """Show what the running recorder does.
 
-    found = json.loads(administration.ask_status(invocation.settings().recorder.socket))
+    Without a resident one, that which a login has started.
+    """
+    from popbsmtp_wrap.recorder import lingering_sockets
+
+    found = lingering_sockets.any_status(invocation.settings())
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

@@ -19,12 +19,12 @@ class NobodyListensError(ServiceUnavailableError):
     """There is no socket, or no process that holds it: nobody can have asked there either."""
 
 
-def ask_status(path: str) -> str:
-    """Return the JSON text of the recorder at *path*.
+def ask_status(path: str, limit_s: float = _ANSWER_S) -> str:
+    """Return the JSON text of the recorder at *path*, within *limit_s* seconds.
 
     Raise ServiceUnavailableError when none answers, RefusedError when it will not.
     """
-    return _ask(path, "status", [])
+    return _ask(path, "status", [], limit_s)
 
 
 def tell(
@@ -41,6 +41,7 @@ def tell(
 
 def _ask(path: str, word: str, arguments: list[str], limit_s: float = _ANSWER_S) -> str:
     line, received = admin.request(word, arguments), b""
+    shown = path.replace("\0", "@")
     try:
         with socket.socket(socket.AF_UNIX) as peer:
             # Not settimeout(): with that, a full queue is an error at once instead of a wait.
@@ -55,15 +56,15 @@ def _ask(path: str, word: str, arguments: list[str], limit_s: float = _ANSWER_S)
                     break
                 received += data
     except OSError as error:
+        advice = "run: systemctl start popbsmtp, or popbsmtp serve"
+        if shown != path:
+            advice = "is it stopped?"
         nobody = isinstance(error, FileNotFoundError | ConnectionRefusedError)
         kind = NobodyListensError if nobody else ServiceUnavailableError
-        raise kind(
-            f"no recorder answers at {path}: {error.strerror or error};"
-            " run: systemctl start popbsmtp, or popbsmtp serve"
-        ) from None
+        raise kind(f"no recorder answers at {shown}: {error.strerror or error}; {advice}") from None
     answer, text = parse_answer(received.rstrip(b"\n"))
     if answer == "NO":
-        raise RefusedError(f"the recorder at {path} refuses: {text}")
+        raise RefusedError(f"the recorder at {shown} refuses: {text}")
     if answer != "OK":
-        raise ServiceUnavailableError(f"the recorder at {path} ended without an answer")
+        raise ServiceUnavailableError(f"the recorder at {shown} ended without an answer")
     return text

@@ -97,13 +97,19 @@ class Ignore:
 
 @dataclass(frozen=True)
 class Wrapper:
-    """[wrapper]; wait in seconds."""
+    """[wrapper]; wait and linger in seconds, linger 0 for an end at once."""
 
     # Dovecot gives up after 60 s (lib-master/master-login.h).
     wait: float = setting(
         "2s",
         parsers.between(0, 50, 'a duration from 0 to "50s"'),
         "A mailbox opens after this long at the latest, whether its login is recorded or not.",
+    )
+    linger: float = setting(
+        "10m",
+        parsers.between(0, 86400, 'a duration from 0 to "24h"'),
+        "A recorder that a login has started stays for this long after the last one; 0 for an end"
+        " at once.",
     )
 
 

@@ -29,6 +29,7 @@ class Reloader(Generic[Settings]):
         self._adopt = adopt
         self._log = log
         self._asked = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
 
     def ask(self) -> None:
         """Have the configuration read soon."""
@@ -44,6 +45,11 @@ class Reloader(Generic[Settings]):
         while True:
             await self._asked.wait()
             self._asked.clear()
+            await self.reload()
+
+    async def reload(self) -> None:
+        """Read it now."""
+        async with self._one_at_a_time:
             service_manager.reloading()
             self._log.reopen()
             try:

@@ -30,10 +30,12 @@ def check_sockets(settings: Settings) -> Iterator[Finding]:
     """Yield a finding on each socket that the configuration names."""
     recorder = settings.recorder
     longest_s = recorder.reply_timeout + _SLACK_S
+    linger_s = settings.wrapper.linger
+    each = "the first login starts one that stays" if linger_s else "each login starts one"
     missing = Finding(
         "ok",
-        "no recorder: each login starts a Python with SQLAlchemy (docs/performance.md)",
-        "popbsmtp serve ends that, see systemd/",
+        f"no resident recorder: {each} (docs/performance.md)",
+        "for busy sites there is popbsmtp serve, see systemd/",
     )
     if recorder.postlogin:
         missing = Finding("warn", f"{recorder.socket} does not exist: no recorder", _START)

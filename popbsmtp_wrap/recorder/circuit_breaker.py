@@ -28,6 +28,8 @@ class CircuitBreaker:
         self._is_down = asyncio.Event()
         self._is_up = asyncio.Event()
         self._is_up.set()
+        # Ends the pause before the next probe.
+        self._wake = asyncio.Event()
 
     def trip(self, trouble: str) -> None:
         """Go down, or learn more of why it is down."""
@@ -45,11 +47,15 @@ class CircuitBreaker:
     def reset(self) -> None:
         """Go up: the database has taken something."""
         self._backoff.reset()
+        self._go_up()
+
+    def _go_up(self) -> None:
         if self.up:
             return
         self.up, self.trouble = True, None
         self._is_down.clear()
         self._is_up.set()
+        self._wake.set()
         self._came_up()
 
     def hurry(self) -> None:
@@ -60,9 +66,9 @@ class CircuitBreaker:
         """Return when it is up."""
         await self._is_up.wait()
 
-    async def until_down(self) -> None:
-        """Return when it is down."""
-        await self._is_down.wait()
+    def probe_now(self) -> None:
+        """Begin the next probe without a pause: somebody waits for what it finds."""
+        self._wake.set()
 
     def oldest_s(self) -> float:
         """Return for how long a probe has been due that does not begin."""
@@ -78,9 +84,10 @@ class CircuitBreaker:
             self._due = time.monotonic() + pause_s
             try:
                 async with asyncio.timeout(pause_s):
-                    await self._is_up.wait()
+                    await self._wake.wait()
             except TimeoutError:
                 pass
+            self._wake.clear()
             if self.up:
                 continue
             self._due = None
@@ -90,4 +97,5 @@ class CircuitBreaker:
                 if not self.up:
                     self.trip(str(error))
             else:
-                self.reset()
+                # Pauses go on growing until it has taken a login: it may refuse those that wait.
+                self._go_up()

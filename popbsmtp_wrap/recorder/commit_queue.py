@@ -70,9 +70,8 @@ class CommitQueue:
     ) -> None:
         """*settings* returns those in force; *patience_s* is how long a login waits for a commit.
 
-        A queue that *is_last* has nobody behind it: where there is no spool, clients go on waiting
-        for a commit that is only late, and those that are refused hear why the database and why the
-        spool does not take their login.
+        A queue that *is_last* has nobody behind it: where there is no spool, clients wait until the
+        database was asked about their login, and hear from both why they are refused.
         """
         self.recent = RecentAddresses(settings().refresh)
         self.breaker = CircuitBreaker(self._probe, self._came_up, log)
@@ -92,8 +91,8 @@ class CommitQueue:
         self._landed = asyncio.Event()
         self._landed.set()
         self._patience_s = patience_s
-        self._is_last = is_last
-        self._fallback = Fallback(spool, self._is_safe, self._explain, counts)
+        last_word = (self.breaker.probe_now, self._explain) if is_last else None
+        self.fallback = Fallback(spool, self._is_safe, counts, last_word)
         self._unanswered = 0
         self._loop = asyncio.get_running_loop()
         self._work = asyncio.Event()
@@ -135,26 +134,13 @@ class CommitQueue:
 
     def depth(self) -> int:
         """Return how many addresses wait for a commit."""
-        return len(self._waiting) + len(self._in_flight) + self._fallback.kept
+        return len(self._waiting) + len(self._in_flight) + self.fallback.kept
 
     @property
     def unsafe(self) -> int:
         """How many addresses have logins in memory alone."""
         here = (*self._waiting.values(), *self._in_flight)
-        return sum(pending.is_open for pending in here) + self._fallback.kept
-
-    def has_any_left(self) -> bool:
-        """Tell whether logins are in the spool or in memory that belong into the table."""
-        return bool(self._fallback.kept or self._spool.waiting)
-
-    async def measure_spool(self) -> None:
-        """Learn what is in the spool: other processes write and drain it, too."""
-        await self._spool.measure()
-
-    @property
-    def has_leftovers(self) -> asyncio.Event:
-        """Set once the spool, or the memory, has logins that the database did not take."""
-        return self._fallback.has_leftovers
+        return sum(pending.is_open for pending in here) + self.fallback.kept
 
     def oldest_s(self) -> float:
         """Return for how long logins have waited in the queue for the next commit to begin.
@@ -174,13 +160,13 @@ class CommitQueue:
         with suppress(TimeoutError):
             async with asyncio.timeout(_IN_FLIGHT_S):
                 await self._landed.wait()
-        self._fallback.forget(addresses)
+        self.fallback.forget(addresses)
         self.recent.forget(addresses)
         self.locked.forget(addresses)
         await self.drain.remove(addresses)
 
-    async def close(self, patience_s: float) -> None:
-        """Commit or spool what waits, within about *patience_s* seconds."""
+    async def close(self, patience_s: float) -> int:
+        """Commit or spool what waits, within about *patience_s* seconds; return what is lost."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s / 2):
                 if self.breaker.up:
@@ -189,14 +175,14 @@ class CommitQueue:
         late = [*self._waiting.values(), *self._in_flight]
         if any(pending.is_open for pending in late):
             self.go_down("the recorder stops before the database answers")
-            self._fallback.take(self._in_flight)
+            self.fallback.take(self._in_flight)
         self._spool_remembered()
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s / 2):
                 await self._spool.settled()
         # Their clients were told that these are not safe, or see their connection end.
         lost = sum(pending.is_open for pending in late)
-        self._log.event("stopped", lost=lost + self._fallback.kept)
+        return lost + self.fallback.kept
 
     async def _settled(self) -> None:
         """Return when every login so far is answered."""
@@ -213,7 +199,7 @@ class CommitQueue:
         """Have *pending* committed, or spooled while the database does not take it."""
         address = pending.login.address
         if not self._takes_logins or self.locked.holds(address):
-            self._fallback.take([pending])
+            self.fallback.take([pending])
         elif known := self._waiting.get(address):
             known.merge(pending)
         else:
@@ -225,7 +211,7 @@ class CommitQueue:
 
     def retry_kept(self) -> None:
         """Have the logins written that neither database nor spool has taken so far."""
-        for pending in self._fallback.give():
+        for pending in self.fallback.give():
             self.queue(pending)
 
     def write_at_once(self) -> None:
@@ -256,7 +242,7 @@ class CommitQueue:
             except PopbsmtpError as error:
                 self.go_down(str(error))
                 self._land()
-                self._fallback.take(batch)
+                self.fallback.take(batch, is_last_word=True)
             else:
                 was_late = self._is_late
                 self._land()
@@ -320,7 +306,7 @@ class CommitQueue:
                 if pending.is_open and pending.refuse(refused[address]):
                     self.queue(pending)
             elif address in locked:
-                self._fallback.take([pending])
+                self.fallback.take([pending])
             else:
                 self._is_safe(pending, "committed")
 
@@ -344,11 +330,11 @@ class CommitQueue:
         Until it lands, other logins go to the spool as well.
         """
         if self._takes_logins:
-            self._fallback.reset_count()
+            self.fallback.reset_count()
         self._is_late = True
-        self._fallback.take(self._in_flight)
+        self.fallback.take(self._in_flight)
         waiting, self._waiting = self._waiting, {}
-        self._fallback.take(waiting.values())
+        self.fallback.take(waiting.values())
 
     def _overdue(self, waited_s: float) -> None:
         self.go_down(f"no commit within {waited_s:g} s")
@@ -357,31 +343,32 @@ class CommitQueue:
         """Have logins spooled until the database takes them again."""
         self.drain.stop()
         if self._takes_logins:
-            self._fallback.reset_count()
+            self.fallback.reset_count()
         if self.breaker.up:
             # What comes back may lack the last commits: what is acknowledged meanwhile has to be on
             # disk, not remembered.
             self.recent.write_again(None)
         self.breaker.trip(trouble)
         waiting, self._waiting = self._waiting, {}
-        self._fallback.take([*waiting.values(), *self._fallback.give_unanswered()])
+        self.fallback.take(waiting.values(), is_last_word=True)
+        self._give_last_word()
         self._spool_remembered()
 
     def _spool_remembered(self) -> None:
         """Spool what was acknowledged as written just before: nobody has looked for its row yet."""
         while hits := self.recent.take_hits():
-            self._fallback.take(pending_again(hit) for hit in hits.values())
+            self.fallback.take(pending_again(hit) for hit in hits.values())
 
-    def _explain(self, trouble: str) -> str | None:
+    def _give_last_word(self) -> None:
+        """Answer those that the spool does not take: the database takes nothing either."""
+        self.fallback.take(self.fallback.give_unanswered(), is_last_word=True)
+
+    def _explain(self, trouble: str) -> str:
         """Return what to answer for a login that the spool does not take because of *trouble*."""
-        if not self._is_last:
-            return trouble
-        if self.breaker.up:
-            return None  # a commit is under way, or a locked row will be free
         return f"{self.breaker.trouble}; still trying in the background; {trouble}"
 
     def _came_up(self) -> None:
-        fallback = self._fallback
+        fallback = self.fallback
         self._log.event("database_up", spooled=fallback.spooled, kept=fallback.kept)
         # Some may have been in doubt only because nobody's login was taken.
         self.locked.forget()
@@ -391,5 +378,12 @@ class CommitQueue:
 
     async def _probe(self) -> None:
         # A write says more than a ping, but what is drained may have expired.
-        await self.drain.some()
-        await self.database.ping()
+        try:
+            await self.drain.some()
+            await self.database.ping()
+        except PopbsmtpError as error:
+            # A commit may have found out otherwise meanwhile.
+            if not self.breaker.up:
+                self.breaker.trip(str(error))
+                self._give_last_word()
+            raise

@@ -249,6 +249,10 @@ class RecorderCore:
         if self._networks.trouble:
             self._log.event("own_addresses_unknown", error=self._networks.trouble)
 
+    def _stopped(self, lost: int) -> None:
+        """Say that *lost* logins are neither in the table nor in the spool."""
+        self._log.event("stopped", lost=lost)
+
     async def _end(self) -> None:
         """Answer whoever has asked; what is not in the table then is in the spool."""
         self._stop_listening()
@@ -256,7 +260,7 @@ class RecorderCore:
         hurry = loop.call_later(_HURRY_S, self._queue.hurry)
         await self._connections.finish(_STOPPING_S / 2)
         hurry.cancel()
-        await self._queue.close(_STOPPING_S / 2)
+        self._stopped(await self._queue.close(_STOPPING_S / 2))
         await self._supervisor.cancel()
         parts: list[AsyncSpool | AsyncDatabase] = [self._spool]
         # One that is down would be waited for in vain, and mailboxes wait for the next recorder.

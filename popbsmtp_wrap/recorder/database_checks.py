@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Final
@@ -14,8 +15,11 @@ from popbsmtp_wrap.recorder.recent_addresses import Hit
 # The first probes of a database that is down come as fast, and its spool may appear meanwhile.
 _FIRST_RETRY_S: Final = 0.5
 _LONGEST_RETRY_S: Final = 5.0
+# After so many attempts what is left in the spool is not ours to remove, or locked for long.
+_MOST_ALIKE: Final = 5
 
 if TYPE_CHECKING:
+    from popbsmtp_wrap.recorder.async_spool import AsyncSpool
     from popbsmtp_wrap.recorder.commit_queue import CommitQueue
 
 
@@ -23,6 +27,8 @@ class DatabaseChecks:
     """Finds out what happens to the database, or to its rows, while no login tells."""
 
     def __init__(self, queue: "CommitQueue") -> None:
+        # Set when retry_leftovers() has given up until there is more.
+        self.makes_no_progress = False
         self._queue = queue
 
     async def look_around(self, pause_s: float = 5.0) -> None:
@@ -39,22 +45,31 @@ class DatabaseChecks:
             await asyncio.sleep(pause_s)
             await self.look()
 
-    async def retry_leftovers(self) -> None:
+    async def retry_leftovers(
+        self, spool: "AsyncSpool", prepare: Callable[[], Awaitable[None]]
+    ) -> None:
         """Try again what the database did not take, for as long as there is any; a job.
 
-        It sleeps while there is none.
+        It sleeps while there is none. *prepare* is awaited before each attempt. Other processes may
+        write and drain *spool*, too.
         """
         queue = self._queue
         while True:
-            await queue.has_leftovers.wait()
-            queue.has_leftovers.clear()
-            backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
-            while queue.has_any_left():
+            await queue.fallback.was_used.wait()
+            queue.fallback.was_used.clear()
+            self.makes_no_progress = False
+            backoff, alike = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S), 0
+            while queue.fallback.has_any and alike < _MOST_ALIKE:
                 await asyncio.sleep(backoff.next_s())
+                await prepare()
                 queue.retry_kept()
                 if queue.breaker.up:
+                    before = spool.waiting
                     queue.drain.start()
-                    await queue.measure_spool()
+                    await spool.measure()
+                    is_alike = spool.waiting == before and not queue.fallback.kept
+                    alike = alike + 1 if is_alike else 0
+            self.makes_no_progress = queue.fallback.has_any
 
     async def look(self) -> None:
         """Find out whether the database that is up is still the one that others read."""

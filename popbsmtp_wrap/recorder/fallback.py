@@ -24,21 +24,22 @@ class Fallback:
         self,
         spool: AsyncSpool,
         is_safe: Callable[[PendingLogin, str], None],
-        explain: Callable[[str], str | None],
         counts: Counts,
+        last_word: tuple[Callable[[], None], Callable[[str], str]] | None = None,
     ) -> None:
         """*is_safe* answers a login that is on disk; its second argument is for the counts.
 
-        *explain* returns what to answer for one that the spool does not take, from the spool's
-        reason; None leaves it unanswered until give() or give_unanswered().
+        With *last_word* a login that the spool does not take is answered only when the database
+        has been asked about it: the first function has that done soon, the second makes the answer
+        of the spool's reason.
         """
         # Set when a login is on disk or in memory alone; for somebody else to clear.
-        self.has_leftovers = asyncio.Event()
+        self.was_used = asyncio.Event()
         # Since reset_count().
         self.spooled = 0
         self._spool = spool
         self._is_safe = is_safe
-        self._explain = explain
+        self._last_word = last_word
         self._counts = counts
         self._overflow = Overflow(_MOST_KEPT)
 
@@ -47,15 +48,24 @@ class Fallback:
         """How many addresses have logins in memory alone."""
         return len(self._overflow)
 
+    @property
+    def has_any(self) -> bool:
+        """Tell whether logins are in the spool or in memory that belong into the table."""
+        return bool(self.kept or self._spool.waiting)
+
     def reset_count(self) -> None:
         """Count what is spooled from now on."""
         self.spooled = 0
 
-    def take(self, logins: Iterable[PendingLogin]) -> None:
-        """Spool those of *logins* that are not safe yet."""
+    def take(self, logins: Iterable[PendingLogin], *, is_last_word: bool = False) -> None:
+        """Spool those of *logins* that are not safe yet.
+
+        With *is_last_word* the database has been asked about them, and takes them not.
+        """
         for pending in list(logins):
             if pending.is_open:
-                self._spool.add(pending.logins, partial(self._spooled, pending))
+                done = partial(self._spooled, pending, is_last_word=is_last_word)
+                self._spool.add(pending.logins, done)
 
     def give(self) -> Collection[PendingLogin]:
         """Return the logins that are in memory alone, and keep none."""
@@ -69,19 +79,20 @@ class Fallback:
         """Drop what is in memory of *addresses*, None for all."""
         self._overflow.forget(addresses)
 
-    def _spooled(self, pending: PendingLogin, trouble: str | None) -> None:
+    def _spooled(self, pending: PendingLogin, trouble: str | None, *, is_last_word: bool) -> None:
         if not pending.is_open:
             return  # committed meanwhile
-        self.has_leftovers.set()
+        self.was_used.set()
         if trouble is None:
             self.spooled += 1
             self._is_safe(pending, "spooled")
             return
-        reason = self._explain(trouble)
-        if reason is not None:
+        if self._last_word and not (is_last_word or pending.kept):
+            self._last_word[0]()
+        else:
             if not pending.kept:
                 self._counts.outcomes["refused"] += pending.askers
-            pending.answer(reason)
+            pending.answer(self._last_word[1](trouble) if self._last_word else trouble)
             pending.kept = True
         if not self._overflow.add(pending):
             self._counts.outcomes["lost"] += 1

@@ -20,10 +20,10 @@ class Overflow:
         """Keep *pending*; return False when there is no room."""
         address = pending.login.address
         if (known := self._logins.get(address)) is not None:
+            # Not the other way round: a commit of the known one may be under way, without this.
             if known is not pending:
-                known.merge(pending)
-            return True
-        if len(self._logins) >= self._most:
+                pending.merge(known)
+        elif len(self._logins) >= self._most:
             return False
         self._logins[address] = pending
         return True
@@ -35,7 +35,7 @@ class Overflow:
 
     def take_unanswered(self) -> list[PendingLogin]:
         """Return those whose clients still wait, and keep the others."""
-        found = [p for p in self._logins.values() if p.is_open and not p.kept]
+        found = [pending for pending in self._logins.values() if pending.askers]
         for pending in found:
             del self._logins[pending.login.address]
         return found

@@ -1,24 +1,28 @@
-"""What this machine holds of addresses that are revoked: a recorder's memory, queue and spool.
+"""What this machine holds of addresses that are revoked: recorders' memory, queues and spool.
 
 The row itself keeps logins from before out, see store/tombstone.py. This is for what a row cannot
 do: a request that a recorder has not read yet has no age, an address that `--all` does not find in
 the table has no row, and what a recorder remembers it does not write again.
 """
 
+import contextlib
 import os
+import time
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from popbsmtp_wrap.client import administration
-from popbsmtp_wrap.config import Recorder
-from popbsmtp_wrap.errors import PopbsmtpError
-from popbsmtp_wrap.spool.directory import lock
+from popbsmtp_wrap.config import Recorder, Settings
+from popbsmtp_wrap.errors import PopbsmtpError, SpoolBusyError
+from popbsmtp_wrap.recorder import lingering_sockets
+from popbsmtp_wrap.spool.directory import Spool, lock
 from popbsmtp_wrap.spool.remove import remove
 
 # A recorder answers when what it was asked before is committed or spooled, which takes it two
 # seconds at most.
 _RECORDER_S: Final = 5.0
 _AFTER_S: Final = 2.0
+_SPOOL_S: Final = 1.0
 # What a resolver that works needs at most, beside database.connect_timeout.
 CONNECT_S: Final = 3.0
 
@@ -26,48 +30,77 @@ CONNECT_S: Final = 3.0
 class Waiting(NamedTuple):
     """What became of the logins that wait on this machine.
 
-    *recorder* tells whether one is there and has confirmed; *trouble* is what may come back and
-    what to do, None if nothing may.
+    *recorders* are the sockets of those that are there and have confirmed; *trouble* is what may
+    come back and what to do, None if nothing may.
     """
 
-    recorder: bool
+    recorders: list[str]
     trouble: str | None = None
 
 
-def before(recorder: Recorder, addresses: Collection[str] | None) -> Waiting:
+def before(settings: Settings, addresses: Collection[str] | None) -> Waiting:
     """Take *addresses*, None for all, out of what waits on this machine.
 
-    A running recorder does it, else this process. Bounded by _RECORDER_S.
+    Running recorders do it, a resident one and those that logins have started; without a resident
+    one this process looks into the spool. Each is waited for _RECORDER_S at most.
     """
+    confirmed, troubles, is_resident = [], [], True
+    for name, found in lingering_sockets.statuses(settings):
+        try:
+            if isinstance(found, PopbsmtpError):
+                raise found
+            administration.tell(name, "revoke", addresses, _RECORDER_S)
+            confirmed.append(name)
+        except administration.NobodyListensError:
+            pass  # it has ended, and what it held is in the table or the spool
+        except PopbsmtpError as error:
+            troubles.append(_unread(error))
     try:
-        administration.tell(recorder.socket, "revoke", addresses, _RECORDER_S)
+        administration.tell(settings.recorder.socket, "revoke", addresses, _RECORDER_S)
+        confirmed.append(settings.recorder.socket)
     except administration.NobodyListensError:
-        return Waiting(False, _empty_spool(recorder, addresses))
+        is_resident = False
     except PopbsmtpError as error:
-        return Waiting(
-            False,
-            f"a login that the recorder has not read yet may come back: {error};"
-            " once it answers, or is stopped, revoke again",
-        )
-    return Waiting(True)
+        troubles.append(_unread(error))
+    if not is_resident and (trouble := _empty_spool(settings.recorder, addresses)):
+        troubles.append(trouble)
+    return Waiting(confirmed, "; ".join(troubles) or None)
+
+
+def _unread(error: PopbsmtpError) -> str:
+    return (
+        f"a login that the recorder has not read yet may come back: {error};"
+        " once it answers, or is stopped, revoke again"
+    )
 
 
 def _empty_spool(recorder: Recorder, addresses: Collection[str] | None) -> str | None:
     try:
         if os.path.lexists(recorder.spool):
-            with lock(recorder.spool, recorder.spool_size) as spool:
+            with _locked(recorder) as spool:
                 remove(spool, addresses)
     except PopbsmtpError as error:
         return f"a login from before may come back from the spool: {error}; then revoke again"
     return None
 
 
-def after(recorder: Recorder, addresses: Collection[str] | None) -> None:
-    """Have a running recorder write the next login of *addresses*, None for all.
+def _locked(recorder: Recorder) -> Spool:
+    """Return the spool, locked; a recorder that drains it has it for moments. Raise SpoolError."""
+    deadline = time.monotonic() + _SPOOL_S
+    while True:
+        try:
+            return lock(recorder.spool, recorder.spool_size)
+        except SpoolBusyError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
-    It finds out by itself within a second or two, so what goes wrong is left to that.
+
+def after(waiting: Waiting, addresses: Collection[str] | None) -> None:
+    """Have those who have confirmed write the next login of *addresses*, None for all.
+
+    They find out by themselves within a second or two, so what goes wrong is left to that.
     """
-    try:
-        administration.tell(recorder.socket, "revoked", addresses, _AFTER_S)
-    except PopbsmtpError:
-        return
+    for name in waiting.recorders:
+        with contextlib.suppress(PopbsmtpError):
+            administration.tell(name, "revoked", addresses, _AFTER_S)

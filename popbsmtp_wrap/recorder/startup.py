@@ -1,5 +1,6 @@
 """What the recorder does before its event loop runs: descriptors, the spool, its user."""
 
+import contextlib
 import os
 import pwd
 import resource
@@ -23,10 +24,17 @@ def fill_standard_descriptors() -> None:
     os.close(null)
 
 
-def raise_descriptor_limit() -> int:
-    """Return how many connections fit, after RLIMIT_NOFILE was raised as far as needed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+def raise_descriptor_limit(*, beyond: bool = False) -> int:
+    """Return how many connections fit, after RLIMIT_NOFILE was raised as far as needed.
+
+    *beyond* the hard limit, too, where we may: it was meant for somebody else.
+    """
     wanted = _MOST_CONNECTIONS + _OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if beyond and hard != resource.RLIM_INFINITY and hard < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+            soft = hard = wanted
     if soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

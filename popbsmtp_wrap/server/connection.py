@@ -1,6 +1,7 @@
 """One connection to the recorder: a request, its answer, the end."""
 
 import asyncio
+import contextlib
 import select
 import socket
 import time
@@ -144,6 +145,12 @@ class Connection:
     def close_unexpected(self) -> None:
         """End the connection without an answer: serving it has raised an exception."""
         self._house.close(self, "unexpected")
+
+    def tell(self, line: bytes) -> None:
+        """Send *line* before the answer; it is lost where the peer has gone."""
+        if self.is_open and not self._rest:
+            with contextlib.suppress(OSError):
+                self._peer.send(line)
 
     def send(self, answer: bytes) -> None:
         """Send *answer* and close; nothing happens when the peer has gone."""

@@ -50,9 +50,22 @@ class WrapperDoor:
     name = WRAPPER
     service = ""
 
-    def __init__(self, recording: Recording, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        supervisor: Supervisor,
+        wait_s: Callable[[], float] | None = None,
+        *,
+        prompt_s: float = _PROMPT_S,
+    ) -> None:
+        """*wait_s* returns how long wrappers that cannot know it should wait, from their start.
+
+        A login that is *prompt_s* old when it is read is one of now.
+        """
         self._recording = recording
         self._supervisor = supervisor
+        self._wait_s = wait_s
+        self._prompt_s = prompt_s
 
     def is_complete(self, received: bytes) -> bool:
         """Tell whether the line has its end, or never will."""
@@ -65,7 +78,8 @@ class WrapperDoor:
             return
         address, user, service, age_s, moment = parse_timed_request(request)
         if moment is not None:
-            queued_s = _age_now_s(moment)
+            passed_s = _age_now_s(moment)
+            queued_s = passed_s if passed_s > self._prompt_s else 0.0
         elif connection.has_hung_up:
             self._recording.not_recorded(WRAPPER, *_HUNG_UP)
             connection.send(self.refusal(_HUNG_UP[1]))
@@ -78,6 +92,10 @@ class WrapperDoor:
             connection.send(format_answer("NO", trouble) if trouble else b"OK\n")
 
         self._recording.login(WRAPPER, login, answer)
+        if self._wait_s is not None and connection.is_open:
+            # Most answers go out in this turn of the loop.
+            wait = format_answer("WAIT", f"{self._wait_s():g}")
+            asyncio.get_running_loop().call_soon(connection.tell, wait)
 
     def refusal(self, reason: str) -> bytes:
         """Return the answer that makes the wrapper record by itself."""
@@ -125,7 +143,7 @@ def _age_now_s(moment: tuple[bytes, int, int]) -> float:
     passed_s = age_s(_stamp(*moment), _stamp(*read_clocks()))
     if passed_s is None:
         raise ValueError("a login in the future, by the clock of its sender")
-    return passed_s if passed_s > _PROMPT_S else 0.0
+    return passed_s
 
 
 def _stamp(clock: bytes, boot_ns: int, wall_ns: int) -> Stamp:

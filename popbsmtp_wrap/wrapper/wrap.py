@@ -8,7 +8,7 @@ AUTH_MECH=ANONYMOUS is not recorded. Writes nothing to stdout, which is the clie
 PROGRAM with its arguments and the environment unchanged whatever else happens, within --wait
 seconds (default: wrapper.wait of the configuration, 2 s). Exit status: PROGRAM's; 111 when PROGRAM
 cannot be executed; 64 (EX_USAGE) without PROGRAM. The login goes to the recorder's socket when one
-listens there, otherwise to a process beside this one (start_recorder.py).
+listens there, otherwise to one that the first login starts and that stays for a while (linger.py).
 """
 
 # posix and _socket, not os and socket: saves 1 and 6 of 12 ms per login (bench/startup.py).
@@ -77,7 +77,7 @@ def parse(arguments: "Sequence[str]") -> tuple[dict[str, str], list[str]]:
 
 
 def record(options: dict[str, str], program: str, started: float) -> None:
-    """Have the login recorded by the recorder or directly; say what went wrong."""
+    """Have the login recorded by one recorder or another; say what went wrong."""
     environment = posix.environ
     text, local = environment.get(b"IP"), environment.get(b"LOCAL_IP")
     if not text:
@@ -95,18 +95,20 @@ def record(options: dict[str, str], program: str, started: float) -> None:
         say(f"{address} not recorded: an anonymous login proves nothing")
         return
     name = program.rpartition("/")[2]
-    service = options.get("--service") or (name if name in ("imap", "pop3") else "")
-    user = environment.get(b"USER", b"")
-    request = format_request(address, user, _exact(service), moment=read_clocks())
+    service = _exact(options.get("--service") or (name if name in ("imap", "pop3") else ""))
+    request = format_request(address, environment.get(b"USER", b""), service, moment=read_clocks())
     deadline = Deadline(started, options.get("--wait"))
-    trouble = ask_recorder(request, options.get("--socket"), deadline)
-    if trouble is None:
+    if (trouble := ask_recorder(request, options.get("--socket"), deadline)) is None:
         return
+    from popbsmtp_wrap.wrapper import linger  # here, as a resident recorder makes it needless
+
+    config = _exact(options.get("--config", DEFAULT_CONFIG))
     try:
-        word, reason = ask_new_process(request, options.get("--config", DEFAULT_CONFIG), deadline)
+        word, reason, other = linger.record(request, config, deadline)
     except (TimeoutError, BlockingIOError):
-        word = "NO"
+        word, other = "NO", ""
         reason = f"no answer within {deadline.wait_s:g} s; it may still be, in the background"
+    trouble = "; ".join(text for text in (trouble, other) if text)
     if word != "OK":
         say(f"{address} not recorded: {reason}" + (f" ({trouble})" if trouble else ""))
     elif trouble:
@@ -162,7 +164,7 @@ def ask_recorder(request: bytes, path: str | None, deadline: Deadline) -> str | 
             from popbsmtp_wrap.wrapper.full_queue import connect  # here, as it is seldom needed
 
             connect(peer, _exact(name), share.left_s())
-        word, reason = ask(peer, request, share)
+        word, reason = ask(peer, request, share, share)
     except FileNotFoundError:
         return f"no recorder at {path}" if path else ""
     except (TimeoutError, BlockingIOError):
@@ -179,31 +181,14 @@ def ask_recorder(request: bytes, path: str | None, deadline: Deadline) -> str | 
     return f"recorder at {name}: {reason}"
 
 
-def ask_new_process(request: bytes, config: str, deadline: Deadline) -> tuple[str, str]:
-    """Return the answer (word, text) of a recording process beside this one.
+def ask(
+    peer: _socket.socket, request: bytes, deadline: Deadline, first: Deadline
+) -> tuple[str, str]:
+    """Return the answer (word, text) to *request*; something of it has to come before *first*.
 
-    It goes on when the deadline passes. Raise TimeoutError or BlockingIOError then.
+    Raise TimeoutError or BlockingIOError at a deadline, another OSError when the peer is gone.
     """
-    from popbsmtp_wrap.wrapper.start_recorder import start  # here, as a recorder makes it needless
-
-    try:
-        peer = start(_exact(config), f"{deadline.wait_s:g}" if deadline.fixed else "")
-    except OSError as error:
-        return "NO", f"no recording process: {error}"
-    try:
-        return ask(peer, request, deadline)
-    except ConnectionError:
-        return "NO", "the recording process ended without an answer"
-    finally:
-        peer.close()
-
-
-def ask(peer: _socket.socket, request: bytes, deadline: Deadline) -> tuple[str, str]:
-    """Return the answer (word, text) to *request*.
-
-    Raise TimeoutError or BlockingIOError at the deadline, another OSError when the peer is gone.
-    """
-    peer.settimeout(deadline.left_s())
+    peer.settimeout(first.left_s())
     try:  # noqa: SIM105 - contextlib costs 2 ms
         peer.sendall(request)
     except BrokenPipeError:
@@ -214,7 +199,7 @@ def ask(peer: _socket.socket, request: bytes, deadline: Deadline) -> tuple[str, 
     # Two lines at most: who sends WAIT for ever may not keep the mailbox closed.
     for _ in range(2):
         while b"\n" not in received:
-            peer.settimeout(deadline.left_s())
+            peer.settimeout(first.left_s())
             data = peer.recv(LONGEST_LINE)
             if not data or len(received) > LONGEST_LINE:
                 raise ConnectionError("it ended without an answer")
@@ -224,6 +209,7 @@ def ask(peer: _socket.socket, request: bytes, deadline: Deadline) -> tuple[str, 
         if word != "WAIT":
             break
         deadline.move(text)
+        first = deadline
     return word, text
 
 

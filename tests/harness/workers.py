@@ -35,9 +35,8 @@ _outside: int | None = None
 def leave_the_hosts_network() -> None:
     """Give the calling thread, and what it starts, a network with a loopback device alone.
 
-    Ports, abstract unix sockets and what is counted by these (MOST_TRYING in
-    wrapper/start_recorder.py) are its own, so no process takes what another one is about to use.
-    Raise OSError without the right to do so.
+    Ports and abstract unix sockets, and with these the recorders that logins start, are its own,
+    so no process takes what another one is about to use. Raise OSError without the right to do so.
     """
     global _outside  # noqa: PLW0603 - a process is in one network
     outside = os.open("/proc/self/ns/net", os.O_RDONLY)

@@ -3,8 +3,7 @@
 import pytest
 
 from tests.harness.directories import public_directory
-from tests.harness.process import wait_until
-from tests.servers.wrap_fixtures import Place, recording_processes
+from tests.servers.wrap_fixtures import Place, end_recorders
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +14,8 @@ def shared():
 @pytest.fixture
 def place(shared):
     """A wrapper with an SQLite store that is empty, and nothing left of the test before."""
+    end_recorders(shared.config)
     shared.configure()
     shared.clear()
-    wait_until(lambda: not recording_processes(shared.config), 10, "the test before")
-    return shared
+    yield shared
+    end_recorders(shared.config)

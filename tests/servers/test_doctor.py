@@ -29,7 +29,7 @@ def test_a_host_that_is_right_is_ok_from_end_to_end(site):
         "ok    table popbsmtp is right",
         "may record, look up and delete",
         "ok    clocks agree",
-        "ok    no recorder: each login starts a Python with SQLAlchemy (docs/performance.md);",
+        "ok    no resident recorder: the first login starts one that stays (docs/performance.md);",
         f"ok    no spool {site.folder}/spool: a login that the database does not take in time",
         "popbsmtp-sqlite.cf is right",
         "popbsmtp-sqlite.cf answers: refused before a login, permitted after it",

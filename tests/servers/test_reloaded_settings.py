@@ -73,7 +73,7 @@ def values(folder, which, *, same_sockets=False):
             "postfix_mynetworks": False,
             "own_addresses": False,
         },
-        "wrapper": {"wait": (3.131, 4.242)[which]},
+        "wrapper": {"wait": (3.131, 4.242)[which], "linger": (613.1, 624.2)[which]},
         "recorder": {
             "socket": f"{folder}/{place}.sock",
             "postlogin": [{"path": f"{folder}/{place}-imap.sock", "service": f"{place}-imap"}],

@@ -97,6 +97,9 @@ def test_a_command_reports_after_an_fsync(connected, command, tmp_path):
 
 def test_a_login_without_a_recorder_is_acknowledged_after_an_fsync(connected, tmp_path):
     connected.stop()
+    # The tracer goes on for as long as the recorder that the login starts.
+    with connected.config.open("a") as file:
+        file.write('[wrapper]\nlinger = "0"\n')
     trace = tmp_path / "trace"
     command = [
         *traced(trace, "sendto", "write"),

@@ -9,14 +9,15 @@ import subprocess
 import pytest
 
 from tests.harness.directories import public_directory
-from tests.harness.process import wait_until
 from tests.servers.wrap_fixtures import (
     GREETING,
     LOGIN,
     RECORDED,
     SLACK_S,
     Place,
+    end_recorders,
     launcher,
+    only_recorder,
     recording_processes,
     run,
     session,
@@ -30,11 +31,6 @@ WAIT_S = 2.0
 @pytest.fixture
 def path():
     return public_directory()
-
-
-def end_recordings(config):
-    for pid in recording_processes(config):
-        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("kind", ["full", "closed", "nobody reads"])
@@ -93,7 +89,8 @@ def test_program_runs_with_few_descriptors(place, number):
     )
     assert (ended.status, ended.stdout) == (0, b"* OK ready\r\n")
     assert len(ended.lines) == (0 if place.rows() else 1)
-    if number >= 8:
+    # The recorder has an event loop, which takes three. It has more where it may raise the limit.
+    if number >= 12:
         assert place.rows() == RECORDED
 
 
@@ -109,22 +106,22 @@ def test_descriptors_above_a_lowered_limit_are_not_held_in_the_background(path):
     command = [launcher(), "--wait", "0.3", "--config", str(config), "/bin/true"]
     assert run(command, LOGIN, prepare=prepare, close_fds=False).status == 0
     os.close(writes)
-    assert len(recording_processes(config)) == 1
+    only_recorder(config)
     assert os.read(reads, 1) == b""
-    end_recordings(config)
+    end_recorders(config)
 
 
 @pytest.mark.parametrize("whole_group", [False, True])
-def test_sigterm_ends_the_wrapper_and_not_the_recording(path, whole_group):
+def test_sigterm_ends_the_wrapper_and_not_its_recorder(path, whole_group):
     config = path / "popbsmtp.toml"
     os.mkfifo(config)
     command = [launcher(), "--wait", "30", "--config", str(config), "/bin/true"]
     with subprocess.Popen(command, env=LOGIN, process_group=0) as process:
-        wait_until(lambda: recording_processes(config), 10, "the recording process")
+        pid = only_recorder(config)
         (os.killpg if whole_group else os.kill)(process.pid, signal.SIGTERM)
-        assert process.wait(5) == -signal.SIGTERM
-    assert len(recording_processes(config)) == 1
-    end_recordings(config)
+        assert process.wait(60) == -signal.SIGTERM
+    assert recording_processes(config) == [pid]
+    end_recorders(config)
 
 
 def test_zombies_are_not_left_to_the_program(place):

@@ -1,6 +1,5 @@
 """A login that the database does not take waits on disk, and is right when it comes."""
 
-import contextlib
 import os
 import subprocess
 import time
@@ -9,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from popbsmtp_wrap import config
-from popbsmtp_wrap.spool.directory import lock
+from popbsmtp_wrap.spool.directory import depth, lock
 from popbsmtp_wrap.spool.reader import SpoolReader
 from popbsmtp_wrap.store.engine import open_store
 from popbsmtp_wrap.store.upsert import record
-from popbsmtp_wrap.wrapper.start_recorder import MOST_SPARE, MOST_TRYING
 from tests.harness.directories import public_directory
 from tests.harness.mariadb import MariaDB
 from tests.harness.postgres import Postgres
@@ -24,6 +22,7 @@ from tests.servers.wrap_fixtures import (
     LOGIN,
     RECORDED,
     SLACK_S,
+    end_recorders,
     recording_processes,
     session,
 )
@@ -52,8 +51,7 @@ def on_postgres(postgres):
 def on_sqlite():
     place = FilePlace(public_directory())
     yield place
-    for pid in recording_processes(place.config):
-        os.kill(pid, 9)
+    end_recorders(place.config)
 
 
 @pytest.fixture(params=["postgres", "mariadb", "sqlite"])
@@ -85,8 +83,8 @@ def drain(place):
 
 
 def ended(place):
-    """Wait for the end of the recording process."""
-    wait_until(lambda: not recording_processes(place.config), 20, "the recording process")
+    """Wait for the end of the recorder."""
+    wait_until(lambda: not recording_processes(place.config), 90, "the recorder's end")
 
 
 @pytest.mark.parametrize("how", ["refuse", "hang"])
@@ -102,9 +100,9 @@ def test_spooled_login_is_no_loss_and_comes_as_old_as_it_is(place, how):
     assert place.rows() == []
     assert drain(place) == 1
     assert place.rows() == RECORDED
-    # As old as the login; the age is rounded up to a second, and two of the databases round their
-    # clock down to one. The start of Python lies between.
-    assert begun - 2 <= place.last_seen() <= begun + SLACK_S
+    # As old as the login; the age is rounded up to a second when a slow recorder reads it, and once
+    # more when it is written, and two of the databases round their clock down to one.
+    assert begun - 3 <= place.last_seen() <= begun + SLACK_S
     assert os.listdir(place.spool) == []
     assert drain(place) == 0
 
@@ -114,7 +112,7 @@ def test_wrapper_that_has_left_does_not_keep_the_login_from_the_spool(place):
     with place.down("hang"):
         (line,) = session(place.command(*GREETING, wait="0.01"), LOGIN).lines
         assert "no answer within 0.01 s" in line
-        wait_until(lambda: waiting(place), 20, "the spooled login")
+        wait_until(lambda: waiting(place), 60, "the spooled login")
         ended(place)
     assert drain(place) == 1
     assert place.rows() == RECORDED
@@ -142,7 +140,7 @@ def test_many_logins_at_once_all_wait(place):
         with ThreadPoolExecutor(8) as clients:
             assert list(clients.map(one, range(30))) == [[]] * 30
         ended(place)
-        assert len(waiting(place)) == 30
+        assert depth(str(place.spool)).records == 30
     assert drain(place) == 30
     expected = {(f"198.51.100.{number}", "alice", None) for number in range(30)}
     assert set(place.rows()) == expected
@@ -152,8 +150,12 @@ def test_spooled_login_does_not_undo_a_newer_one(place):
     place.spool.mkdir()
     with place.down("refuse"):
         assert session(place.command(*GREETING), {**LOGIN, "USER": "before"}).lines == []
-    time.sleep(2)
+        ended(place)
+    # Without a spool it waits for its commit, however long that takes.
+    aside = place.spool.rename(place.spool.with_name("aside"))
     assert session(place.command(*GREETING), LOGIN).lines == []
+    ended(place)
+    aside.rename(place.spool)
     seen = place.last_seen()
     assert drain(place) == 1
     assert (place.rows(), place.last_seen()) == (RECORDED, seen)
@@ -185,13 +187,17 @@ def test_table_that_was_dropped_costs_no_login(on_sqlite):
     on_sqlite.query("DROP TABLE popbsmtp")
     assert session(on_sqlite.command(*GREETING), LOGIN).lines == []
     on_sqlite.query(table)
-    assert drain(on_sqlite) == 1
+    ended(on_sqlite)
+    # On a very slow machine the recorder was gone before the table was there.
+    if waiting(on_sqlite):
+        assert drain(on_sqlite) == 1
     assert on_sqlite.rows() == RECORDED
 
 
 def test_recorded_login_leaves_nothing_in_the_spool(place):
     place.spool.mkdir()
     assert session(place.command(*GREETING), LOGIN).lines == []
+    ended(place)
     assert place.rows() == RECORDED
     assert os.listdir(place.spool) == []
 
@@ -232,7 +238,7 @@ def test_unusable_spool_is_named_and_the_database_tried_again(on_sqlite, kind):
             assert line.startswith("popbsmtp-wrap: 198.51.100.7 not recorded: ")
             assert "; still trying in the background; " in line
             assert reason in line
-        wait_until(lambda: place.rows() == RECORDED, 30, "the late row")
+        wait_until(lambda: place.rows() == RECORDED, 60, "the late row")
     finally:
         if kind == "read-only":
             subprocess.run(["umount", "-l", place.spool], check=True)
@@ -243,7 +249,7 @@ def test_spool_that_comes_while_the_database_is_tried_again_gets_the_login(on_sq
         (line,) = session(on_sqlite.command(*GREETING), LOGIN).lines
         assert "; still trying in the background; " in line
         on_sqlite.spool.mkdir()
-        wait_until(lambda: waiting(on_sqlite), 20, "the spooled login")
+        wait_until(lambda: waiting(on_sqlite), 60, "the spooled login")
         ended(on_sqlite)
     assert drain(on_sqlite) == 1
     assert on_sqlite.rows() == RECORDED
@@ -258,7 +264,7 @@ def test_recorder_may_read_what_another_user_or_root_has_spooled(on_sqlite):
     with place.down("refuse"):
         assert session(place.command(*GREETING), LOGIN, umask=0o077).lines == []
         assert session(place.command(*GREETING), LOGIN, umask=0o077, **other).lines == []
-    root, stranger = (one.stat() for one in waiting(place))
+        root, stranger = (one.stat() for one in waiting(place))
     assert (root.st_uid, root.st_gid) == (STRANGER, STRANGER)
     assert (stranger.st_uid, stranger.st_gid) == (OTHER_STRANGER, STRANGER)
     assert {root.st_mode & 0o777, stranger.st_mode & 0o777} == {0o640}
@@ -270,7 +276,7 @@ def test_database_that_hangs_leaves_the_spool_its_share_of_the_time(place):
     section = "database" if isinstance(place, FilePlace) else "extra"
     place.configure(**{section: 'connect_timeout = "60s"'})
     with place.down("hang"):
-        assert session(place.command(*GREETING, wait="8"), LOGIN).lines == []
+        assert session(place.command(*GREETING, wait="40"), LOGIN).lines == []
         assert len(waiting(place)) == 1
         ended(place)
     assert drain(place) == 1
@@ -281,10 +287,9 @@ def test_database_that_is_only_slow_has_the_login_and_the_spool_has_it_no_more(o
     on_sqlite.spool.mkdir()
     with on_sqlite.down("hang"):
         assert session(on_sqlite.command(*GREETING, wait="1"), LOGIN).status == 0
-        wait_until(lambda: waiting(on_sqlite), 20, "the spooled login")
-    wait_until(lambda: on_sqlite.rows() == RECORDED or not waiting(on_sqlite), 20, "the late row")
+        wait_until(lambda: waiting(on_sqlite), 60, "the spooled login")
     ended(on_sqlite)
-    # On a very slow machine the attempt was over before the database went on.
+    # On a very slow machine the recorder was gone before the database went on.
     if waiting(on_sqlite):
         assert drain(on_sqlite) == 1
     assert on_sqlite.rows() == RECORDED
@@ -297,53 +302,36 @@ def test_login_of_a_process_that_hangs_beyond_all_time_outs_is_spooled(on_sqlite
     password = on_sqlite.base / "password"
     os.mkfifo(password)
     on_sqlite.configure(database=f'password_file = "{password}"')
-    assert session(on_sqlite.command(*GREETING, wait="8"), LOGIN).lines == []
+    assert session(on_sqlite.command(*GREETING, wait="40"), LOGIN).lines == []
     assert len(waiting(on_sqlite)) == 1
     # 33 MB are not held for longer than it may help.
-    wait_until(lambda: not recording_processes(on_sqlite.config), 15, "its end")
+    ended(on_sqlite)
     on_sqlite.configure()
     assert drain(on_sqlite) == 1
     assert on_sqlite.rows() == RECORDED
 
 
-@pytest.mark.slow
 def test_spool_that_comes_while_a_process_hangs_gets_its_login(on_sqlite):
     password = on_sqlite.base / "password"
     os.mkfifo(password)
     on_sqlite.configure(database=f'password_file = "{password}"')
-    # Long enough for a busy machine: the process has looked for a spool before there is one.
-    (line,) = session(on_sqlite.command(*GREETING, wait="20"), LOGIN).lines
-    assert "no answer within 20 s" in line
+    # When it gives its answer it has looked for a spool.
+    (line,) = session(on_sqlite.command(*GREETING), LOGIN).lines
+    assert "; still trying in the background; " in line
     on_sqlite.spool.mkdir()
     wait_until(lambda: waiting(on_sqlite), 60, "the spooled login")
-    wait_until(lambda: not recording_processes(on_sqlite.config), 30, "its end")
+    ended(on_sqlite)
     on_sqlite.configure()
     assert drain(on_sqlite) == 1
     assert on_sqlite.rows() == RECORDED
 
 
-MOST_ENDING = 5
-
-
-def at_once(pids):
-    """Return those of *pids* that were there at the same moment: they still have a descriptor.
-
-    Looking for processes takes a while, in which one ends and leaves its place to another.
-    """
-    found = []
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            if os.listdir(f"/proc/{pid}/fd"):
-                found.append(pid)
-    return found
-
-
 def crowd(place, count, safe):
-    """Log in *count* clients at once; assert that all programs ran and the processes are few.
+    """Log in *count* clients at once; assert that all programs ran beside one recorder at most.
 
-    Return how long the last program took to run, when safe() is *count* and all have ended.
+    Return when safe() is *count* and all have ended.
     """
-    command = place.command("/bin/true", wait="2")
+    command = place.command("/bin/true", wait="30")
     began = time.monotonic()
     wrappers = [
         subprocess.Popen(
@@ -351,37 +339,26 @@ def crowd(place, count, safe):
         )
         for n in range(count)
     ]
-    most = 0
+    seen = set()
     while any(one.poll() is None for one in wrappers):
-        most = max(most, len(at_once(recording_processes(place.config))))
+        seen.update(recording_processes(place.config))
         time.sleep(0.05)
-    opened_s = time.monotonic() - began
     assert [one.returncode for one in wrappers] == [0] * count
-
-    def done():
-        nonlocal most
-        found = recording_processes(place.config)
-        most = max(most, len(at_once(found)))
-        return not found and safe() == count
-
-    wait_until(done, 120, "the end of all recording")
-    # A process leaves its place just before its end, which takes a while on a busy machine.
-    assert most <= MOST_TRYING + MOST_SPARE + MOST_ENDING
-    return opened_s
+    # The one that a login started, and perhaps the next: with linger = 0 a lull ends it.
+    assert len(seen) <= 1 + time.monotonic() - began
+    wait_until(lambda: not recording_processes(place.config) and safe() == count, 300, "the end")
 
 
 @pytest.mark.slow
-def test_crowd_before_a_database_that_hangs_is_spooled_by_few_processes(on_sqlite):
+def test_crowd_before_a_database_that_hangs_is_spooled_by_one_process(on_sqlite):
     on_sqlite.spool.mkdir()
     with on_sqlite.down("hang"):
-        # On two cores, beside other tests; each waits two seconds from its own start.
-        assert crowd(on_sqlite, 120, lambda: len(waiting(on_sqlite))) < 60
+        crowd(on_sqlite, 120, lambda: depth(str(on_sqlite.spool)).records)
     assert drain(on_sqlite) == 120
 
 
 @pytest.mark.slow
-def test_crowd_that_finds_no_place_is_in_the_table_without_a_flush(on_sqlite):
-    """Those who had the places write what the others have spooled."""
+def test_crowd_is_in_the_table_without_a_flush(on_sqlite):
     on_sqlite.spool.mkdir()
     crowd(on_sqlite, 80, lambda: len(on_sqlite.rows()))
     assert waiting(on_sqlite) == []

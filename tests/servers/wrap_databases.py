@@ -1,14 +1,13 @@
 """The wrapper with a store on a database server that fails on command."""
 
 import contextlib
-import os
 import shutil
 import sqlite3
 import subprocess
 
 from tests.harness.directories import public_directory
 from tests.harness.faults import TcpProxy
-from tests.servers.wrap_fixtures import POPBSMTP, Place, launcher, recording_processes
+from tests.servers.wrap_fixtures import POPBSMTP, Place, end_recorders, launcher
 
 
 class ServerPlace:
@@ -24,14 +23,14 @@ class ServerPlace:
         server.create_database("mail")
         subprocess.run([POPBSMTP, "-c", self.config, "init"], check=True, capture_output=True)
 
-    def configure(self, password="", extra="", database="mail", text=""):
+    def configure(self, password="", extra="", database="mail", text="", linger="0"):
         """Write the configuration: *extra* goes into [database], *text* into [recorder]."""
         url = self.server.url(database, self.server.superuser, password or self.server.password)
         url = url.replace(f":{self.server.port}/", f":{self.proxy.port}/")
         self.config.write_text(
             f'[database]\nurl = "{url}"\n{extra}\n'
             "[ignore]\npostfix_mynetworks = false\nown_addresses = false\n"
-            f'[recorder]\nspool = "{self.spool}"\n{text}\n'
+            f'[wrapper]\nlinger = "{linger}"\n[recorder]\nspool = "{self.spool}"\n{text}\n'
         )
         self.config.chmod(0o640)
 
@@ -111,10 +110,10 @@ def started(kind):
 
 
 def cleaned(shared):
+    end_recorders(shared.config)
     shared.proxy.mode = "pass"
     shutil.rmtree(shared.spool, ignore_errors=True)
     shared.configure()
     shared.server.sql("DELETE FROM popbsmtp", "mail")
     yield shared
-    for pid in recording_processes(shared.config):
-        os.kill(pid, 9)
+    end_recorders(shared.config)

@@ -1,7 +1,9 @@
 """The wrapper as an administrator installs it, started in environments made by hand."""
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -14,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.directories import public_directory
+from tests.harness.process import wait_until
 
 POPBSMTP = str(Path(sys.executable).with_name("popbsmtp"))
 # Beyond the wait that a contract sets: two starts of Python on a machine that does other things.
 SLACK_S = 4.0
+# A recorder spools, or gives up, what is not committed after a part of this.
+PATIENT_WAIT = "30s"
 
 # What a program sees of itself, without changing any of it; written to the file of argv.
 _PROBE = """
@@ -151,8 +156,14 @@ class Place:
     def configure(self, text: str = "", url: str | None = None, database: str = "") -> None:
         """Write the configuration: *database* goes into that section, *text* behind all.
 
-        Unless *text* names a spool there is none, whatever this machine has.
+        Unless *text* names a spool there is none, whatever this machine has, and on a busy machine
+        a commit is waited for; unless it says otherwise a recorder that a login has started ends
+        with it.
         """
+        if not text:
+            text = f'[wrapper]\nwait = "{PATIENT_WAIT}"\n'
+        if "linger" not in text:
+            text = f'[wrapper]\nlinger = "0"\n{text.removeprefix("[wrapper]")}'
         if "[recorder]" not in text:
             text = f'[recorder]\nspool = "{self.base}/no-spool"\n{text}'
         self.config.write_text(
@@ -182,12 +193,13 @@ class Place:
             connection.close()
 
     def clear(self) -> None:
-        """Delete all rows."""
+        """Delete all rows; nobody remembers them."""
+        end_recorders(self.config)
         self.query("DELETE FROM popbsmtp")
 
 
 def recording_processes(config: Path | str) -> list[int]:
-    """Return the processes that record a login with this configuration, zombies included."""
+    """Return the recorders that logins with this configuration have started, zombies included."""
     wanted = str(config).encode()
     found = []
     for entry in os.listdir("/proc"):
@@ -198,15 +210,33 @@ def recording_processes(config: Path | str) -> list[int]:
                 words = file.read().split(b"\0")
         except OSError:
             continue
-        if wanted in words and any(b"recorder.direct" in word for word in words):
+        if wanted in words and any(b"recorder.lingering" in word for word in words):
             found.append(int(entry))
     return found
 
 
+def only_recorder(config: Path | str) -> int:
+    """Return the one process that records for *config*, as soon as it is no fork any more."""
+    wait_until(lambda: len(recording_processes(config)) == 1, 60, "the recorder")
+    (pid,) = recording_processes(config)
+    return pid
+
+
+def end_recorders(config: Path | str) -> None:
+    """Kill the recorders that logins with this configuration have started."""
+    for pid in recording_processes(config):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not recording_processes(config), 60, "their end")
+
+
 def descriptors(pid: int) -> dict[int, str]:
     """Return what each descriptor of a process is."""
-    folder = f"/proc/{pid}/fd"
-    return {int(number): os.readlink(f"{folder}/{number}") for number in os.listdir(folder)}
+    folder, found = f"/proc/{pid}/fd", {}
+    for number in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(number)] = os.readlink(f"{folder}/{number}")
+    return found
 
 
 def session(

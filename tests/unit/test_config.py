@@ -32,6 +32,7 @@ def test_defaults_are_those_of_the_contract():
     assert database.columns == ("address", "last_seen", "first_seen", "username", "service")
     assert database.connect_timeout == 2
     assert settings.wrapper.wait == 2
+    assert settings.wrapper.linger == 600
     assert settings.recorder.socket == "/run/popbsmtp/login.sock"
     assert settings.recorder.spool == "/var/spool/popbsmtp"
     assert settings.ignore.postfix_mynetworks
@@ -60,6 +61,7 @@ def test_every_key_is_read(tmp_path):
             postfix_mynetworks = false
             [wrapper]
             wait = 0
+            linger = "90s"
             [recorder]
             socket = "/run/other.sock"
             spool = "/var/spool/other"
@@ -77,6 +79,7 @@ def test_every_key_is_read(tmp_path):
     assert settings.ignore.networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
     assert not settings.ignore.postfix_mynetworks
     assert settings.wrapper.wait == 0
+    assert settings.wrapper.linger == 90
     assert settings.postfix.hosts == ("unix:/run/mysqld/mysqld.sock", "192.0.2.5")
 
 
@@ -180,6 +183,7 @@ keys = st.sampled_from(
         "networks",
         "ignore",
         "wait",
+        "linger",
         "wrapper",
         "hosts",
         "postfix",

@@ -90,7 +90,7 @@ FORBIDDEN = {
         ("address", "ipaddress"),
         ("wrapper.wrap", "socket"),
         ("wrapper.full_queue", "popbsmtp_wrap.spool.timestamp"),
-        ("wrapper.start_recorder", "click", FUNCTION),
+        ("wrapper.linger", "click", FUNCTION),
     ],
 }
 
