@@ -1,6 +1,7 @@
 """What happens to the recorder and at its sockets."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import threading
@@ -13,6 +14,7 @@ from tests.chaos import clients
 from tests.chaos.fault import Fault, fault
 from tests.chaos.site import BIN, SETTINGS
 from tests.harness.process import ENVIRONMENT
+from tests.servers.wrap_fixtures import recording_processes
 
 _READY_S: Final = 60.0
 
@@ -54,12 +56,63 @@ class StopRecorder(Fault):
 
 @fault("no_recorder", 2)
 class NoRecorder(Fault):
-    """Nothing restarts it: wrappers record by themselves."""
+    """Nothing restarts it: wrappers start another one."""
 
     def apply(self) -> None:
         self.site.manager.hold()
 
     def undo(self) -> None:
+        self.site.manager.release()
+        self.site.manager.wait_ready(_READY_S)
+
+
+@fault("kill_lingering", 2)
+class KillLingering(Fault):
+    """The recorders that logins start are killed, again and again, under those logins."""
+
+    def apply(self) -> None:
+        site = self.site
+        site.manager.hold()
+        for _ in range(3):
+            threads = together(
+                [
+                    partial(clients.wrapper, site, site.fresh_address(), site.user("linger"))
+                    for _ in range(4)
+                ]
+            )
+            time.sleep(self.rng.uniform(0.1, 1.0))
+            for pid in recording_processes(site.config):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for thread in threads:
+                thread.join()
+
+    def undo(self) -> None:
+        self.site.manager.release()
+        self.site.manager.wait_ready(_READY_S)
+
+
+@fault("stop_lingering")
+class StopLingering(Fault):
+    """The recorder that a login has started is stopped with requests in its queue, and a revoke."""
+
+    def apply(self) -> None:
+        site = self.site
+        site.manager.hold()
+        clients.wrapper(site, site.fresh_address(), site.user("linger"))
+        self._stopped = recording_processes(site.config)
+        for pid in self._stopped:
+            os.kill(pid, signal.SIGSTOP)
+        address = site.fresh_address()
+        for wait in ("0", "", "0.3"):
+            clients.wrapper(site, address, site.user("linger"), wait=wait)
+        site.revoke(address)
+        clients.wrapper(site, site.fresh_address(), site.user("linger"))
+
+    def undo(self) -> None:
+        for pid in self._stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         self.site.manager.release()
         self.site.manager.wait_ready(_READY_S)
 
@@ -128,6 +181,7 @@ class Reload(Fault):
             refresh=self.rng.choice(("0s", "2s", "6s")),
             wait=self.rng.choice(("1.5s", "3s")),
             spool_size=self.rng.choice(("2M", "6M")),
+            linger=self.rng.choice(("0", "1s")),
         )
         self.site.manager.send(signal.SIGHUP)
 

@@ -24,11 +24,18 @@ from tests.chaos.statements import REFUSALS
 from tests.harness.directories import public_directory, write
 from tests.harness.process import ENVIRONMENT
 from tests.servers.watch_place import Watch
+from tests.servers.wrap_fixtures import end_recorders
 
 BIN: Final = Path(sys.executable).parent
 GRACE_S: Final = 1800
-# What the configuration says; a reload may change all four.
-SETTINGS: Final = {"grace": "30m", "refresh": "4s", "wait": "2s", "spool_size": "4M"}
+# What the configuration says; a reload may change all of it.
+SETTINGS: Final = {
+    "grace": "30m",
+    "refresh": "4s",
+    "wait": "2s",
+    "spool_size": "4M",
+    "linger": "10m",
+}
 REPLY_TIMEOUT_S: Final = 1.0
 # `popbsmtp revoke` may wait for a database or a recorder that hangs.
 _TOOLKIT_S: Final = 90.0
@@ -86,6 +93,7 @@ class Site:
         self.watch.stop()
         self.manager.close()
         self.manager.close_sockets()
+        end_recorders(self.config)
         self.database.resume()
         self.database.stop()
         self.lag.__exit__()
@@ -111,7 +119,8 @@ class Site:
         own = "own_addresses = false\n" if "own_addresses" in known else ""
         text = (
             f'grace = "{now["grace"]}"\n[database]\nurl = "{self.database.url}"\n'
-            f'[wrapper]\nwait = "{now["wait"]}"\n[ignore]\npostfix_mynetworks = false\n{own}'
+            f'[wrapper]\nwait = "{now["wait"]}"\nlinger = "{now["linger"]}"\n'
+            f"[ignore]\npostfix_mynetworks = false\n{own}"
             f'[recorder]\nsocket = "{self.socket}"\nsocket_mode = "0666"\nuser = ""\n'
             f'spool = "{self.spool}"\nspool_size = "{now["spool_size"]}"\n'
             f'refresh = "{now["refresh"]}"\nreply_timeout = "{REPLY_TIMEOUT_S:g}s"\n'
