@@ -10,6 +10,7 @@ from bench.machine import description
 MODULES = (
     "startup",
     "wrapper",
+    "cold",
     "login_latency",
     "postlogin",
     "records",

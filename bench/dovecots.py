@@ -12,7 +12,7 @@ from tests.harness.dovecot import Dovecot
 from tests.harness.last_login import TABLE, last_login
 from tests.harness.mail_clients import ImapSession, Pop3Session, imap_login, pop3_login
 
-# The recording process gives up after 30 s (recorder/direct.py).
+# A recorder that a login has started gives up after 25 s (recorder/lingering.py).
 _SETTLED_S = 40.0
 _TIMEOUT_S = 60.0
 _SCRIPT = """\

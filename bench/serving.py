@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from bench.databases import Place
-from bench.programs import TOOLKIT
+from bench.programs import PROGRAM, TOOLKIT, WRAPPER, login_environment
 from tests.harness import reaper
 from tests.harness.directories import write
 from tests.harness.process import Server
@@ -54,14 +55,44 @@ class Recorder(Server):
 
     def cpu_s(self) -> float:
         """Return the CPU seconds of the recorder so far, to the microsecond."""
-        # What clock_getcpuclockid(3) gives for a process.
-        return time.clock_gettime((~self.pid << 3) | 2)
+        return cpu_s(self.pid)
 
     def status(self) -> dict[str, Any]:
         """Return what `popbsmtp status --json` prints."""
-        argv = [TOOLKIT, "-c", self.conf, "status", "--json"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)  # type: ignore[no-any-return]
+        return status(self.conf)
+
+
+class Lingering:
+    """The recorder that a first login with the configuration file *conf* starts."""
+
+    def __init__(self, conf: str) -> None:
+        subprocess.run(
+            [WRAPPER, "--config", conf, "--wait", "30", PROGRAM],
+            env=login_environment(),
+            check=True,
+        )
+        self.pid: int = status(conf)["pid"]
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of the recorder so far, to the microsecond."""
+        return cpu_s(self.pid)
+
+    def end(self) -> None:
+        """Have it end."""
+        os.kill(self.pid, signal.SIGTERM)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process so far, to the microsecond."""
+    # What clock_getcpuclockid(3) gives for a process.
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def status(conf: str) -> dict[str, Any]:
+    """Return what `popbsmtp status --json` prints."""
+    argv = [TOOLKIT, "-c", conf, "status", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
 class Memory(NamedTuple):

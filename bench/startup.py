@@ -7,6 +7,7 @@ from bench.databases import Servers
 from bench.figures import interleaved, median, ms, print_table
 from bench.meter import Meter
 from bench.programs import PROGRAM, WRAPPER, launcher_interpreter, login_environment
+from tests.harness.machine import REPOSITORY
 
 ROUNDS = 30
 _EXEC = f"import posix; posix.execv({PROGRAM!r}, [{PROGRAM!r}])"
@@ -16,6 +17,7 @@ def main(servers: Servers) -> None:
     """Print what each import adds to `python3 -I -S` that only execs."""
     python = launcher_interpreter()
     site = f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})"
+    ours = f"{site}; sys.path.insert(0, {str(REPOSITORY)!r})"
 
     def importing(module: str, first: str = "pass") -> list[str]:
         return [python, "-I", "-S", "-c", f"{first}; import {module}; {_EXEC}"]
@@ -33,6 +35,12 @@ def main(servers: Servers) -> None:
         "+ import psycopg2": importing("psycopg2", site),
         "+ import pymysql": importing("pymysql", site),
         "+ import sqlalchemy": importing("sqlalchemy", site),
+        "+ import asyncio": importing("asyncio"),
+        "+ the configuration": importing("popbsmtp_wrap.config", ours),
+        "+ all of the recorder": importing("popbsmtp_wrap.recorder.lingering", ours),
+        "the same, no garbage collector": importing(
+            "popbsmtp_wrap.recorder.lingering", f"import gc; gc.disable(); {ours}"
+        ),
         "sh, exec": ["/bin/sh", "-c", f"exec {PROGRAM}"],
     }
     environment = login_environment("127.0.0.1")
