@@ -26,7 +26,7 @@ from popbsmtp_wrap.recorder.async_database import AsyncDatabase
 from popbsmtp_wrap.recorder.commit_queue import CommitQueue
 from popbsmtp_wrap.recorder.core import RecorderCore
 from popbsmtp_wrap.recorder.pending_login import last_patience_s
-from popbsmtp_wrap.server.handlers import Answer, WrapperDoor
+from popbsmtp_wrap.server.handlers import Answer, WrapperHandler
 from popbsmtp_wrap.wrapper.linger import refuse, version
 
 # What tells one version of the configuration from another; None for no file.
@@ -126,8 +126,8 @@ class LingeringRecorder(RecorderCore):
 
     async def _begin(self) -> None:
         wait_s = lambda: self._settings.wrapper.wait  # noqa: E731 - it may change
-        door = WrapperDoor(self, self._supervisor, wait_s, prompt_s=_START_S)
-        self._connections.listen(self._listener, door)
+        handler = WrapperHandler(self, self._supervisor, wait_s, prompt_s=_START_S)
+        self._connections.listen(self._listener, handler)
 
     def _start_jobs(self) -> None:
         supervisor = self._supervisor

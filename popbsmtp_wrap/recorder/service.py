@@ -17,7 +17,7 @@ from popbsmtp_wrap.recorder import startup
 from popbsmtp_wrap.recorder.core import RecorderCore
 from popbsmtp_wrap.recorder.renewals import WATCH, Renewals
 from popbsmtp_wrap.recorder.session_renewal import SessionRenewal
-from popbsmtp_wrap.server.handlers import PostLoginDoor, WrapperDoor
+from popbsmtp_wrap.server.handlers import PostLoginHandler, WrapperHandler
 from popbsmtp_wrap.server.listeners import Listeners, allowed_uids
 
 _STARTED: Final = time.monotonic()
@@ -63,7 +63,7 @@ class Service(RecorderCore):
             not_taken=self._not_renewed,
             is_refused=self._is_refused,
         )
-        self._doors: dict[str, PostLoginDoor | WrapperDoor] = {}
+        self._handlers: dict[str, PostLoginHandler | WrapperHandler] = {}
 
     async def _begin(self) -> None:
         await self._spool.measure()
@@ -80,10 +80,10 @@ class Service(RecorderCore):
         supervisor.watch("probe", queue.breaker.oldest_s)
         supervisor.start("watchdog", supervisor.feed_watchdog)
         self._log.event(
-            "started", version=__version__, pid=os.getpid(), sockets=",".join(self._doors)
+            "started", version=__version__, pid=os.getpid(), sockets=",".join(self._handlers)
         )
         self._report_own_addresses()
-        service_manager.notify("READY=1", f"STATUS=listening at {' '.join(self._doors)}")
+        service_manager.notify("READY=1", f"STATUS=listening at {' '.join(self._handlers)}")
 
     async def _renew(self, addresses: list[str]) -> int:
         return await self._renewals.renew(WATCH, addresses, time.monotonic())
@@ -96,28 +96,28 @@ class Service(RecorderCore):
         return {**super().status(), "sessions": self._sessions.status()}
 
     def _listen(self) -> None:
-        """Open and close doors as the sockets say."""
+        """Open and close handlers as the sockets say."""
         recorder, sockets = self._settings.recorder, self._listeners.open
         services = {place.path: place.service for place in recorder.postlogin}
-        for path, door in list(self._doors.items()):
+        for path, handler in list(self._handlers.items()):
             if path not in recorder.sockets:
                 self._stop_listening_at(path, sockets[path])
                 self._listeners.remove(path)
-            elif door.service == services.get(path, ""):
+            elif handler.service == services.get(path, ""):
                 continue
-            del self._doors[path]
+            del self._handlers[path]
         for path in recorder.sockets:
-            if path in self._doors:
+            if path in self._handlers:
                 continue
             if path in services:
-                self._doors[path] = PostLoginDoor(
+                self._handlers[path] = PostLoginHandler(
                     services[path], self, lambda: self._settings.recorder.reply_timeout, self._log
                 )
             else:
-                self._doors[path] = WrapperDoor(self, self._supervisor)
+                self._handlers[path] = WrapperHandler(self, self._supervisor)
             # Nobody can have waited at a socket that this process made for longer than it exists.
             empty_at = _STARTED if self._listeners.is_ours(path) else -math.inf
-            self._connections.listen(sockets[path], self._doors[path], empty_at)
+            self._connections.listen(sockets[path], self._handlers[path], empty_at)
         for path in set(self._listeners.open) - set(recorder.sockets):
             self._log.event("unused_socket", path=path)
 
@@ -129,7 +129,7 @@ class Service(RecorderCore):
             self._connections.stop_listening(listener)
 
     def _stop_listening(self) -> None:
-        for path in self._doors:
+        for path in self._handlers:
             self._stop_listening_at(path, self._listeners.open[path])
 
     def _change_over(self, settings: Settings, networks: IgnoredNetworks) -> None:

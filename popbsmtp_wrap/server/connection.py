@@ -14,7 +14,7 @@ from popbsmtp_wrap.daemon.metrics import Counts
 _READ: Final = 4096
 
 
-class House(Protocol):
+class Owner(Protocol):
     """Where connections live (connections.py)."""
 
     log: EventLog
@@ -35,7 +35,7 @@ class House(Protocol):
         """End *connection*; *why* is logged where it is the peer's fault."""
 
 
-class Door(Protocol):
+class Handler(Protocol):
     """What is spoken on a listening socket."""
 
     name: str
@@ -54,15 +54,15 @@ class Connection:
     """One peer: first its request, then our answer, then the end."""
 
     def __init__(
-        self, house: House, peer: socket.socket, uid: int, door: Door, queued_s: float = 0.0
+        self, owner: Owner, peer: socket.socket, uid: int, handler: Handler, queued_s: float = 0.0
     ) -> None:
         """*queued_s* is how long *peer* may have waited in the listen queue."""
         self.uid = uid
         self.queued_s = queued_s
-        self.door = door
+        self.handler = handler
         self.began = time.monotonic()
         self.asked = False
-        self._house = house
+        self._owner = owner
         self._peer = peer
         # asyncio looks a socket up by an error that describes it, four calls to the kernel each.
         self._descriptor = peer.fileno()
@@ -106,7 +106,7 @@ class Connection:
         try:
             step()
         except Exception as error:  # noqa: BLE001 - the others go on
-            self._house.log.unexpected(self.door.name, error)
+            self._owner.log.unexpected(self.handler.name, error)
             self.close_unexpected()
 
     def readable(self) -> None:
@@ -119,32 +119,34 @@ class Connection:
         except OSError:
             data = b""
         if not data:
-            self._house.close(self, None if self.asked or not self._received else "incomplete")
+            self._owner.close(self, None if self.asked or not self._received else "incomplete")
         elif self.asked:
-            self._house.close(self, "more after the request")
+            self._owner.close(self, "more after the request")
         else:
             self._received += data
-            self._house.received += len(data)
-            if self.door.is_complete(self._received):
+            self._owner.received += len(data)
+            if self.handler.is_complete(self._received):
                 self._ask()
             else:
-                self._house.bound_received()
+                self._owner.bound_received()
 
     def _ask(self) -> None:
         self.asked = True
-        self._house.has_asked(self)
+        self._owner.has_asked(self)
         request, self._received = self._received, b""
-        self._house.received -= len(request)
+        self._owner.received -= len(request)
         try:
-            self.door.serve(self, request)
+            self.handler.serve(self, request)
         except ValueError as error:
-            self._house.log.event("bad_request", socket=self.door.name, uid=self.uid, error=error)
-            self._house.counts.dropped["bad request"] += 1
-            self.send(self.door.refusal(str(error)))
+            self._owner.log.event(
+                "bad_request", socket=self.handler.name, uid=self.uid, error=error
+            )
+            self._owner.counts.dropped["bad request"] += 1
+            self.send(self.handler.refusal(str(error)))
 
     def close_unexpected(self) -> None:
         """End the connection without an answer: serving it has raised an exception."""
-        self._house.close(self, "unexpected")
+        self._owner.close(self, "unexpected")
 
     def tell(self, line: bytes) -> None:
         """Send *line* before the answer; it is lost where the peer has gone."""
@@ -165,15 +167,15 @@ class Connection:
                 self._rest = self._rest[self._peer.send(self._rest) :]
         except BlockingIOError:
             self.began = time.monotonic()
-            self._house.is_sending(self)
+            self._owner.is_sending(self)
             self._loop.add_writer(self._descriptor, self._guarded, self._send_rest)
             return
         except OSError:
             pass  # it has gone
-        self._house.close(self)
+        self._owner.close(self)
 
     def close(self) -> int:
-        """Close the socket; return how many bytes had come in vain. The house calls this."""
+        """Close the socket; return how many bytes had come in vain. The owner calls this."""
         self._loop.remove_reader(self._descriptor)
         self._loop.remove_writer(self._descriptor)
         self._peer.close()

@@ -19,7 +19,7 @@ from typing import Final
 
 from popbsmtp_wrap.daemon.event_log import EventLog
 from popbsmtp_wrap.daemon.metrics import Counts
-from popbsmtp_wrap.server.connection import Connection, Door
+from popbsmtp_wrap.server.connection import Connection, Handler
 
 # struct ucred: pid, uid, gid (unix(7)).
 _CREDENTIALS: Final = struct.Struct("3i")
@@ -64,7 +64,7 @@ class Connections:
         self._open: set[Connection] = set()
         # Those that owe us something, oldest first, by user.
         self._owing: defaultdict[int, dict[Connection, None]] = defaultdict(dict)
-        self._doors: dict[socket.socket, Door] = {}
+        self._handlers: dict[socket.socket, Handler] = {}
         # When the queue of a listener was last seen empty, on the monotonic clock.
         self._empty: dict[socket.socket, float] = {}
         self._looks_at_queues = looks_at_queues
@@ -78,10 +78,12 @@ class Connections:
         """Return how many are open."""
         return len(self._open)
 
-    def listen(self, listener: socket.socket, door: Door, empty_at: float = -math.inf) -> None:
-        """Accept peers from *listener* for *door*; nobody waited there at *empty_at*."""
+    def listen(
+        self, listener: socket.socket, handler: Handler, empty_at: float = -math.inf
+    ) -> None:
+        """Accept peers from *listener* for *handler*; nobody waited there at *empty_at*."""
         listener.setblocking(False)
-        self._doors[listener] = door
+        self._handlers[listener] = handler
         self._empty.setdefault(listener, empty_at)
         if not self._paused:
             asyncio.get_running_loop().add_reader(listener, self._accept_some, listener)
@@ -91,12 +93,12 @@ class Connections:
     def stop_listening(self, listener: socket.socket) -> None:
         """Accept no more peers from *listener*."""
         asyncio.get_running_loop().remove_reader(listener)
-        self._doors.pop(listener, None)
+        self._handlers.pop(listener, None)
         self._empty.pop(listener, None)
 
     def accept_rest(self, listener: socket.socket) -> None:
         """Let nobody else connect to *listener*, and accept those who have."""
-        door, empty_at = self._doors[listener], self._empty[listener]
+        handler, empty_at = self._handlers[listener], self._empty[listener]
         self.stop_listening(listener)
         # From now on the kernel refuses connections and still gives out those in the queue.
         listener.shutdown(socket.SHUT_RD)
@@ -107,14 +109,14 @@ class Connections:
                 continue
             except OSError:
                 break
-            self._admit(peer, door, empty_at)
+            self._admit(peer, handler, empty_at)
 
     def _look_at_queues(self) -> None:
         """Accept peers that the loop has not seen yet, and know which queues are empty."""
-        for listener in list(self._doors):
+        for listener in list(self._handlers):
             if not self._paused:
                 self._accept_some(listener)
-        if self._doors:
+        if self._handlers:
             self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_at_queues)
         else:
             self._look = None
@@ -135,31 +137,31 @@ class Connections:
                 self.log.event("accept_failed", error=error)
                 self._pause(_NO_ROOM_PAUSE_S)
                 return
-            self._admit(peer, self._doors[listener], self._empty[listener])
+            self._admit(peer, self._handlers[listener], self._empty[listener])
         self.after_some()
 
-    def _admit(self, peer: socket.socket, door: Door, empty_at: float) -> None:
+    def _admit(self, peer: socket.socket, handler: Handler, empty_at: float) -> None:
         try:
-            self._let_in(peer, door, empty_at)
+            self._let_in(peer, handler, empty_at)
         except Exception as error:  # noqa: BLE001 - it costs this connection only
-            self.log.unexpected(door.name, error)
+            self.log.unexpected(handler.name, error)
             peer.close()
 
-    def _let_in(self, peer: socket.socket, door: Door, empty_at: float) -> None:
+    def _let_in(self, peer: socket.socket, handler: Handler, empty_at: float) -> None:
         peer.setblocking(False)
         _, uid, _ = _CREDENTIALS.unpack(
             peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
         if uid not in self.allowed:
-            self.log.event("peer_refused", socket=door.name, uid=uid)
+            self.log.event("peer_refused", socket=handler.name, uid=uid)
             self.counts.dropped["refused"] += 1
             with contextlib.suppress(OSError):
-                peer.send(door.refusal(f"user {uid} may not record logins, see recorder.users"))
+                peer.send(handler.refusal(f"user {uid} may not record logins, see recorder.users"))
             peer.close()
             return
         self._make_room()
         queued_s = time.monotonic() - empty_at
-        connection = Connection(self, peer, uid, door, queued_s if queued_s > _PROMPT_S else 0.0)
+        connection = Connection(self, peer, uid, handler, queued_s if queued_s > _PROMPT_S else 0.0)
         self._open.add(connection)
         connection.start()
         if connection.is_open and not connection.asked:
@@ -185,7 +187,7 @@ class Connections:
         """Leave peers in the kernel's queue until a connection ends, or for *pause_s*."""
         loop = asyncio.get_running_loop()
         self._paused = True
-        for listener in self._doors:
+        for listener in self._handlers:
             loop.remove_reader(listener)
         if pause_s is not None:
             loop.call_later(pause_s, self._go_on)
@@ -193,8 +195,8 @@ class Connections:
     def _go_on(self) -> None:
         if self._paused:
             self._paused = False
-            for listener, door in list(self._doors.items()):
-                self.listen(listener, door)
+            for listener, handler in list(self._handlers.items()):
+                self.listen(listener, handler)
 
     def _owes(self, connection: Connection) -> None:
         self._owing[connection.uid][connection] = None
@@ -231,7 +233,7 @@ class Connections:
         if why is not None:
             self.counts.dropped[why] += 1
             self.log.event(
-                "connection_dropped", socket=connection.door.name, uid=connection.uid, why=why
+                "connection_dropped", socket=connection.handler.name, uid=connection.uid, why=why
             )
         self._open.remove(connection)
         self.has_asked(connection)

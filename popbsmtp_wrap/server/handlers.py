@@ -28,7 +28,7 @@ Answer = Callable[[str | None], None]
 
 
 class Recording(Protocol):
-    """Where a door takes its logins."""
+    """Where a handler takes its logins."""
 
     @property
     def grace_s(self) -> int:
@@ -44,7 +44,7 @@ class Recording(Protocol):
         """Do what an administrator asks and return the answer's text. Raise PopbsmtpError."""
 
 
-class WrapperDoor:
+class WrapperHandler:
     """One line from popbsmtp-wrap (wire.py), or from an administrator (control.py)."""
 
     name = WRAPPER
@@ -173,7 +173,7 @@ class _Late:
         self._connection.send(self._reply)
 
 
-class PostLoginDoor:
+class PostLoginHandler:
     """Dovecot's own request (protocols/script_login.py); without a reply no mailbox opens."""
 
     def __init__(

@@ -242,7 +242,7 @@ async def left_behind(running):
     service = Service(lambda: in_force[0], old, listeners, 100)
     serving = asyncio.create_task(service.serve())
     try:
-        await until(lambda: serving.done() or service._doors)
+        await until(lambda: serving.done() or service._handlers)
         await running.use_everything(OLD, service)
         in_force[0] = new
         service.reloader.ask()
