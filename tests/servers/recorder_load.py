@@ -25,15 +25,15 @@ def next_address() -> str:
 class Load:
     """Clients of the wrapper's and Dovecot's protocol, and sessions behind the real wrapper.
 
-    acknowledged: when each address that is said to be safe logged in, by the wall clock. Dovecot's
-    reply says so unless it came after reply_timeout.
+    acknowledged: between which moments each address that is said to be safe logged in, by the wall
+    clock. Dovecot's reply says so unless it came after reply_timeout.
     opened and failed: mail sessions behind popbsmtp-wrap.
     refused: answers NO; unanswered: connections that failed or ended without an answer.
     """
 
     recorder: Recorder
     clients: int = 4
-    acknowledged: dict[str, float] = field(default_factory=dict)
+    acknowledged: dict[str, tuple[float, float]] = field(default_factory=dict)
     opened: int = 0
     failed: list[str] = field(default_factory=list)
     refused: int = 0
@@ -67,7 +67,7 @@ class Load:
         at = time.time()
         word, _ = self.recorder.login(address)
         if word == "OK":
-            self.acknowledged[address] = at
+            self.acknowledged[address] = at, time.time()
         elif word == "NO":
             self.refused += 1
         else:
@@ -79,7 +79,7 @@ class Load:
         if not reply:
             self.unanswered += 1
         elif time.monotonic() - started < 0.9:
-            self.acknowledged[address] = at
+            self.acknowledged[address] = at, time.time()
 
     def _session(self, address: str) -> None:
         at = time.time()
@@ -92,7 +92,7 @@ class Load:
             return
         self.opened += 1
         if all("recorded without the recorder" in line for line in ended.lines):
-            self.acknowledged[address] = at
+            self.acknowledged[address] = at, time.time()
 
 
 def settle(recorder: Recorder) -> None:

@@ -67,7 +67,7 @@ print(answered)
 
 @pytest.fixture(scope="module")
 def recorder():
-    with Recorder(recorder=f'{OPEN_TO_ALL}\nusers = ["daemon", "mail"]') as running:
+    with PatientRecorder(recorder=f'{OPEN_TO_ALL}\nusers = ["daemon", "mail"]') as running:
         assert running.dovecot_login(next_address())
         yield running
 
@@ -200,7 +200,7 @@ def test_a_flood_of_one_user_holds_no_other_up_and_leaves_nothing_behind(quiet):
 
 
 def test_peers_that_wait_for_no_answer_take_little_memory():
-    with PatientRecorder() as recorder:
+    with PatientRecorder(**LONGEST_WAITS) as recorder:
         with held_database(recorder):
             moment, path = read_clocks(), str(recorder.socket)
             for _ in range(12_000):
