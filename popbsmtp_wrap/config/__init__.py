@@ -1,6 +1,14 @@
 """popbsmtp.toml: its sections and defaults, how it is read, and messages for bad values."""
 
-from popbsmtp_wrap.config.load import DEFAULT_PATH, Settings, files_of, load, parse, read
+from popbsmtp_wrap.config.load import (
+    DEFAULT_PATH,
+    Settings,
+    files_of,
+    fingerprint,
+    load,
+    parse,
+    read,
+)
 from popbsmtp_wrap.config.sections import (
     Database,
     Ignore,
@@ -24,6 +32,7 @@ __all__ = [
     "Watch",
     "Wrapper",
     "files_of",
+    "fingerprint",
     "load",
     "parse",
     "read",

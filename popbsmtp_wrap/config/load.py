@@ -142,6 +142,18 @@ def files_of(path: str) -> list[str]:
     return [path, *(f"{directory}/{name}" for name in wanted)]
 
 
+def fingerprint(path: str) -> tuple[object, ...]:
+    """Return what differs once the file at *path*, or one of its directory, has been edited."""
+    found: list[object] = []
+    try:
+        for name in files_of(path):
+            file = os.stat(name)
+            found += [name, file.st_dev, file.st_ino, file.st_mtime_ns, file.st_size]
+    except (OSError, ConfigError) as error:
+        found.append(str(error))
+    return tuple(found)
+
+
 def _read_toml(path: str) -> tuple[dict[str, Any], int]:
     """Return the values of the file at *path*, and its mode."""
     try:

@@ -8,6 +8,7 @@ may use the same spool.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -18,19 +19,21 @@ from typing import Any, Final
 from popbsmtp_wrap import __version__, config
 from popbsmtp_wrap.config import Settings
 from popbsmtp_wrap.daemon.event_log import EventLog
-from popbsmtp_wrap.errors import PopbsmtpError
+from popbsmtp_wrap.daemon.worker_thread import WorkerThread
+from popbsmtp_wrap.errors import PopbsmtpError, RefusedError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.networks import ignored_networks
+from popbsmtp_wrap.protocols import admin
 from popbsmtp_wrap.recorder import lingering_sockets, startup
 from popbsmtp_wrap.recorder.async_database import AsyncDatabase
 from popbsmtp_wrap.recorder.commit_queue import CommitQueue
 from popbsmtp_wrap.recorder.core import RecorderCore
 from popbsmtp_wrap.recorder.pending_login import last_patience_s
+from popbsmtp_wrap.server.connection import Connection
 from popbsmtp_wrap.server.handlers import Answer, WrapperHandler
-from popbsmtp_wrap.wrapper.linger import refuse, version
+from popbsmtp_wrap.wire import format_answer
+from popbsmtp_wrap.wrapper.linger import AGAIN, refuse
 
-# What tells one version of the configuration from another; None for no file.
-_Version = tuple[int, ...] | None
 ONCE: Final = "once"
 # One login costs two turns of the loop at least; it has not been idle before.
 _SHORTEST_S: Final = 0.1
@@ -49,6 +52,8 @@ _CROWDED_S: Final = 10.0
 _NETWORKS_S: Final = 60.0
 # How often one that idles looks whether wrappers still ask it.
 _LOOK_S: Final = 30.0
+# And how long a login waits for that look at most.
+_LONGEST_LOOK_S: Final = 0.2
 # The clients that have waited for the start go first.
 _AFTER_S: Final = 1.0
 # What a login that has waited for the start of this process is taken for: one of now. Rounded up
@@ -60,10 +65,11 @@ def main(config_path: str, life: str) -> None:
     """Serve the socket at standard input; *life* is ONCE, or anything else to stay for linger."""
     listener = _take_listener()
     try:
+        started_with = config.fingerprint(config_path)
         settings = config.load(config_path)
         signal.alarm(0)
         capacity = startup.raise_descriptor_limit(beyond=True)
-        recorder = LingeringRecorder(config_path, settings, listener, capacity, life)
+        recorder = LingeringRecorder(config_path, started_with, settings, listener, capacity, life)
         asyncio.run(recorder.serve())
     except (PopbsmtpError, OSError) as error:
         refuse(listener, str(error))
@@ -81,6 +87,30 @@ def _take_listener() -> socket.socket:
     return listener
 
 
+class _Handler(WrapperHandler):
+    """Serves logins as long as the configuration is the one that the recorder has read."""
+
+    def __init__(self, recorder: "LingeringRecorder", *arguments: Any, **options: Any) -> None:
+        super().__init__(recorder, *arguments, **options)
+        self._recorder = recorder
+
+    def serve(self, connection: Connection, request: bytes) -> None:
+        """Do as WrapperHandler.serve() does, after a look at the configuration."""
+        if admin.is_control(request):
+            super().serve(connection, request)
+        else:
+            self._supervisor.start_request("login", self._serve(connection, request))
+
+    async def _serve(self, connection: Connection, request: bytes) -> None:
+        if not await self._recorder.is_current():
+            connection.send(format_answer(AGAIN, ""))
+            return
+        try:
+            super().serve(connection, request)
+        except ValueError as error:
+            connection.refuse(str(error))
+
+
 class LingeringRecorder(RecorderCore):
     """A recorder that ends when nobody logs in."""
 
@@ -91,9 +121,15 @@ class LingeringRecorder(RecorderCore):
     postconf_s = 2.0
 
     def __init__(
-        self, path: str, settings: Settings, listener: socket.socket, capacity: int, life: str
+        self,
+        path: str,
+        started_with: tuple[object, ...],
+        settings: Settings,
+        listener: socket.socket,
+        capacity: int,
+        life: str,
     ) -> None:
-        """*path* names the configuration file that *settings* come from."""
+        """*settings* come from the configuration at *path*, whose fingerprint is *started_with*."""
         # Standard error is /dev/null.
         log = EventLog("syslog")
         super().__init__(partial(config.load, path), settings, {0, os.geteuid()}, capacity, log)
@@ -103,7 +139,11 @@ class LingeringRecorder(RecorderCore):
         self._crowded = False
         self._is_obsolete = False
         self._last_login = self._networks_read = time.monotonic()
-        self._named_for = self._read_from = self._file()
+        # What the configuration was, before it was read.
+        self._started_with: tuple[object, ...] | None = started_with
+        self._read_from = self._started_with
+        self._look: asyncio.Future[tuple[object, ...] | None] | None = None
+        self._files = WorkerThread("configuration", RefusedError)
 
     def _new_database(self, settings: Settings) -> AsyncDatabase:
         return AsyncDatabase(settings, self._log, reopens=True)
@@ -126,7 +166,7 @@ class LingeringRecorder(RecorderCore):
 
     async def _begin(self) -> None:
         wait_s = lambda: self._settings.wrapper.wait  # noqa: E731 - it may change
-        handler = WrapperHandler(self, self._supervisor, wait_s, prompt_s=_START_S)
+        handler = _Handler(self, self._supervisor, wait_s, prompt_s=_START_S)
         self._connections.listen(self._listener, handler)
 
     def _start_jobs(self) -> None:
@@ -141,8 +181,9 @@ class LingeringRecorder(RecorderCore):
 
     def _stop_listening(self) -> None:
         # Those who have connected are served; the name is free for the next recorder.
-        self._connections.accept_rest(self._listener)
-        self._listener.close()
+        if self._listener.fileno() >= 0:
+            self._connections.accept_rest(self._listener)
+            self._listener.close()
 
     @property
     def linger_s(self) -> float:
@@ -173,30 +214,35 @@ class LingeringRecorder(RecorderCore):
         linger = {"configuration": self._path, "seconds": self.linger_s}
         return {**super().status(), "linger": linger}
 
+    async def is_current(self) -> bool:
+        """Tell whether the configuration is as it was at the start; if not, begin to end."""
+        if not self._is_obsolete:
+            look = self._look = self._look or asyncio.ensure_future(self._fingerprint())
+            # A file server that hangs is no reason to let a client wait.
+            done, _ = await asyncio.wait([look], timeout=_LONGEST_LOOK_S)
+            if done:
+                self._look = None
+                self._is_obsolete = look.result() not in (None, self._started_with)
+            if self._is_obsolete:
+                self._stop_listening()
+        return not self._is_obsolete
+
+    async def _fingerprint(self) -> tuple[object, ...] | None:
+        """Return that of the configuration, None where there is no room for a thread."""
+        with contextlib.suppress(PopbsmtpError):
+            return await self._files.run(partial(config.fingerprint, self._path))
+        return None
+
     async def _read_changes(self) -> None:
         """Read the configuration again if it has changed.
 
         The next login starts another recorder then, but there may be no next one, and what waits
         here is tried as the file says now.
         """
-        if await self._file_is_not(self._read_from):
-            self._read_from = self._file()
+        found = await self._fingerprint()
+        if found not in (None, self._read_from):
+            self._read_from = found
             await self.reloader.reload()
-
-    async def _file_is_not(self, before: _Version) -> bool:
-        """Tell whether the configuration is another one than *before*."""
-        try:
-            # In a thread: it may be on a file server that hangs.
-            return await self._postconf.run(self._file) != before
-        except PopbsmtpError:
-            return False  # no room for a thread
-
-    def _file(self) -> _Version:
-        """Return the version of the configuration."""
-        try:
-            return version(os.fsencode(self._path))
-        except OSError:
-            return None
 
     async def _end_when_idle(self) -> None:
         """Stop when nobody has logged in for linger, and nothing is left to do; a job."""
@@ -205,8 +251,7 @@ class LingeringRecorder(RecorderCore):
             left_s = max(self.linger_s, _SHORTEST_S) - idle_s
             if left_s > 0:
                 await asyncio.sleep(min(left_s, _LOOK_S))
-                # Its name has the file in it.
-                self._is_obsolete = await self._file_is_not(self._named_for)
+                await self.is_current()
             elif self._is_done(idle_s):
                 self._supervisor.stop()
                 return

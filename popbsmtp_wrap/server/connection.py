@@ -138,11 +138,13 @@ class Connection:
         try:
             self.handler.serve(self, request)
         except ValueError as error:
-            self._owner.log.event(
-                "bad_request", socket=self.handler.name, uid=self.uid, error=error
-            )
-            self._owner.counts.dropped["bad request"] += 1
-            self.send(self.handler.refusal(str(error)))
+            self.refuse(str(error))
+
+    def refuse(self, reason: str) -> None:
+        """Answer a request that is none, and close."""
+        self._owner.log.event("bad_request", socket=self.handler.name, uid=self.uid, error=reason)
+        self._owner.counts.dropped["bad request"] += 1
+        self.send(self.handler.refusal(reason))
 
     def close_unexpected(self) -> None:
         """End the connection without an answer: serving it has raised an exception."""

@@ -3,11 +3,13 @@ r"""Ask the recorder that the first login has started, and start it where there 
 It listens at an abstract unix socket (unix(7)), which belongs to a network namespace, needs no
 directory, and is gone with its last process:
 
-    NUL popbsmtp-recorder-UID-NUMBER-DEVICE.INODE.MTIME.SIZE-HASH
+    NUL popbsmtp-recorder-UID-NUMBER-HASH
 
-in hexadecimal but for NUMBER: the user who records, the configuration file, and a hash of the other
-files of the configuration and of wrap.py of the package that runs. Whoever edits one of them, or
-upgrades, thereby gets another recorder with the next login, and the old one ends by itself.
+UID in hexadecimal is the user who records, and HASH is made of the configuration's path, the root
+directory and mount namespace that the path is seen from, and wrap.py of the package that runs: who
+upgrades gets another recorder. The configuration itself is not looked at here, as it may be on a
+file server that hangs. The recorder does that beside each login; when it has changed it answers
+AGAIN and makes way for another one.
 
 The name is bound by a wrapper before it forks, so that everybody who comes meanwhile stands in that
 queue: one process is started, however many log in at once. Anybody may bind such a name, so the
@@ -27,6 +29,8 @@ from popbsmtp_wrap.wire import format_answer
 from popbsmtp_wrap.wrapper.wrap import Deadline, ask
 
 PREFIX = "popbsmtp-recorder-"
+# The answer of a recorder whose configuration has changed.
+AGAIN = "AGAIN"
 MOST_NUMBERS = 4
 # The kernel ends a recorder that is not up after this: a configuration on a file server that hangs.
 LONGEST_START_S = 55
@@ -89,10 +93,7 @@ def record(request: bytes, config: bytes, deadline: Deadline) -> tuple[str, str,
     try:
         base = _name(config)
     except OSError as error:
-        text = f"cannot be read: {error.strerror}"
-        if isinstance(error, FileNotFoundError):
-            text = "does not exist; create it (an empty file means SQLite and all defaults)"
-        return "NO", f"{config.decode('utf-8', 'backslashreplace')} {text}", ""
+        return "NO", f"no recording process: {error}", ""
     # Until one is known to hang. On a busy machine it may only be slow to start; what is left has
     # to do for the start of another.
     first, hung, trouble = Deadline(monotonic(), str(deadline.left_s() * _SHARE)), False, ""
@@ -127,36 +128,20 @@ def refuse(listener: _socket.socket, reason: str) -> None:
 
 
 def _name(config: bytes) -> bytes:
-    """Return the name for the file *config* with %d for its number. Raise OSError."""
-    device, inode, mtime_ns, size, *others = version(config)
-    code = posix.stat(__file__.rsplit("/", 1)[0] + "/wrap.py")
-    # Python seeds the hashes of texts alone.
-    others_hash = hash((code.st_ino, code.st_mtime_ns, *others)) & 0xFFFFFFFFFFFFFFFF
-    # 98 bytes at most, of 107.
-    return (
-        f"\0{PREFIX}{posix.geteuid():x}-%d-{device & 0xFFFFFFFF:x}.{inode:x}"
-        f".{mtime_ns & 0xFFFFFFFFFFFFFFFF:x}.{size & 0xFFFFFFFF:x}-{others_hash:x}"
-    ).encode("ascii")
-
-
-def version(config: bytes) -> tuple[int, ...]:
-    """Return numbers that are others after the file *config*, or its directory, was edited.
-
-    They are device, inode, time and size of the file, then what tells the files of its directory
-    (config/load.py). Raise OSError.
-    """
-    file = posix.stat(config)
-    found = [file.st_dev, file.st_ino, file.st_mtime_ns, file.st_size]
-    stem, _, suffix = config.rpartition(b".")
+    """Return the name for the configuration at *config* with %d for its number. Raise OSError."""
+    root, code = posix.stat("/"), posix.stat(__file__.rsplit("/", 1)[0] + "/wrap.py")
     try:
-        names = sorted(posix.listdir(stem + b".d")) if suffix == b"toml" else []
-        for name in names:
-            if name.endswith(b".toml") and not name.startswith(b"."):
-                file = posix.stat(stem + b".d/" + name)
-                found += [int.from_bytes(name, "big"), file.st_ino, file.st_mtime_ns, file.st_size]
+        namespace = posix.readlink(b"/proc/self/ns/mnt")
     except OSError:
-        pass  # there is none, or the recorder says what is wrong with it
-    return tuple(found)
+        namespace = b""  # no /proc
+    texts = (int.from_bytes(text, "big") for text in (_absolute(config), namespace))
+    # Python seeds the hashes of texts, not those of numbers.
+    what = (*texts, root.st_dev, root.st_ino, code.st_ino, code.st_mtime_ns)
+    return b"\0%s%x-%%d-%x" % (PREFIX.encode(), posix.geteuid(), hash(what) & 0xFFFFFFFFFFFFFFFF)
+
+
+def _absolute(path: bytes) -> bytes:
+    return path if path.startswith(b"/") else posix.getcwdb() + b"/" + path
 
 
 def _ask_at(
@@ -170,14 +155,17 @@ def _ask_at(
     for attempt in range(1, _MOST_ATTEMPTS + 1):
         peer, is_new = _connect(name, config, first)
         try:
-            return ask(peer, request, deadline, deadline if is_new else first)
+            word, text = ask(peer, request, deadline, deadline if is_new else first)
         except ConnectionError:
             # It was killed, or ended just now: what it did not answer belongs to the next one.
             if attempt == _MOST_ATTEMPTS or not name:
                 raise
+        else:
+            if word != AGAIN:
+                return word, text
         finally:
             peer.close()
-    raise AssertionError
+    raise ConnectionError
 
 
 def _connect(name: bytes, config: bytes, first: Deadline) -> tuple[_socket.socket, bool]:
@@ -275,8 +263,7 @@ def _become_recorder(listener: int, config: bytes, life: str) -> None:
         return
     for _ in (1, 2):
         posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
-    if not config.startswith(b"/"):
-        config = posix.getcwdb() + b"/" + config
+    config = _absolute(config)
     posix.chdir("/")
     for number in (_signal.SIGALRM, _signal.SIGTERM, _signal.SIGCHLD):
         _signal.signal(number, _signal.SIG_DFL)

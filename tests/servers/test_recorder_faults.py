@@ -18,6 +18,10 @@ from tests.servers.recorder_load import Load, next_address, settle
 from tests.servers.recorder_place import Recorder
 
 
+# From listening to the first accept(), on a busy machine.
+START_S = 3.0
+
+
 @pytest.fixture(scope="module", params=[Postgres, MariaDB], ids=["postgresql", "mariadb"])
 def database(request):
     with request.param(public_directory()) as server:
@@ -54,12 +58,13 @@ def assert_kept(load, recorder, least):
 
 
 def assert_right_to_the_second(load, rows, later_s=0.0):
-    # Whole seconds in MariaDB, and an age that is rounded up: a second earlier at most. On a busy
+    # Whole seconds in MariaDB, and an age that is rounded up: a second earlier at most. What stood
+    # in the queue of a recorder that was starting may have been there since it listens. On a busy
     # machine a client takes seconds from its start to its login, so its answer is the other bound.
     wrong = {
         address: (rows[address] - began, rows[address] - ended)
         for address, (began, ended) in load.acknowledged.items()
-        if not began - 2.1 < rows[address] < ended + 1.1 + later_s
+        if not began - 2.1 - START_S < rows[address] < ended + 1.1 + later_s
     }
     assert not wrong
 

@@ -197,6 +197,37 @@ def test_file_of_the_configurations_directory_counts_from_the_next_login_on(plac
     assert set(place.recorders) - {before}
 
 
+def test_wrapper_does_not_look_at_the_configuration_itself(place):
+    """It may be on a file server that hangs, and then nothing ends a call."""
+    assert place.login(1).lines == []
+    trace = place.base / "trace"
+    strace = ["/usr/bin/strace", "-qq", "-o", str(trace), "-e", "trace=%file"]
+    done = subprocess.run(
+        [*strace, *place.command("/bin/true")],
+        env={"IP": address(2), "USER": "alice"},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stderr == b""
+    assert place.addresses() == {address(1), address(2)}
+    calls = trace.read_text()
+    assert "/bin/true" in calls
+    # It is an argument, and of the first call alone.
+    assert [line for line in calls.splitlines()[1:] if str(place.base) in line] == []
+
+
+def test_configuration_that_is_broken_is_said_at_the_next_login(place):
+    assert place.login(1).lines == []
+    place.config.write_text("grace = -1")
+    (line,) = place.login(2).lines
+    assert "198.51.100.2 not recorded: " in line
+    assert "grace: found -1, expected" in line
+    place.configure()
+    assert place.login(3).lines == []
+    assert place.addresses() == {address(1), address(3)}
+
+
 @pytest.mark.slow
 def test_recorder_of_a_configuration_that_was_changed_ends_soon(place):
     assert place.login(1).lines == []

@@ -89,3 +89,31 @@ def test_a_directory_that_is_a_file_is_said(path):
     (path.parent / "popbsmtp.d").write_text("")
     with pytest.raises(ConfigError, match=r"popbsmtp\.d cannot be read: Not a directory"):
         config.load(str(path))
+
+
+def test_fingerprint_changes_with_each_edit(path):
+    found = [config.fingerprint(str(path))]
+
+    def changed():
+        found.append(config.fingerprint(str(path)))
+        return found.count(found[-1]) == 1
+
+    add(path, ".10-site.toml.swp", "")
+    add(path, ".hidden.toml", "")
+    assert not changed()
+    site = add(path, "10-site.toml", 'grace = "20m"\n')
+    assert changed()
+    site.write_text('grace = "200m"\n')
+    assert changed()
+    other = add(path, "20-other.toml", "")
+    assert changed()
+    other.rename(other.with_name("00-other.toml"))
+    assert changed()
+    os.utime(other.with_name("00-other.toml"), ns=(0, 1))
+    assert changed()
+    path.write_text("grace = 60")
+    assert changed()
+    path.rename(path.with_name("old"))
+    assert changed()
+    path.write_text("grace = 60")
+    assert changed()
