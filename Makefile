@@ -1,4 +1,4 @@
-# make demo | test | check | bench | chaos SECONDS= SEED= DATABASE= FAULTS= | install DESTDIR= PREFIX=
+# make demo | test | check | coverage | bench | chaos SECONDS= SEED= DATABASE= FAULTS= | install DESTDIR= PREFIX=
 
 PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
@@ -18,7 +18,7 @@ SERVERS := postfix postfix-pgsql postfix-mysql postfix-sqlite dovecot-imapd dove
 VENV_PACKAGE := python3-venv
 SOURCES := pyproject.toml popbsmtp_wrap/__init__.py popbsmtp_wrap/wrapper/launch.py
 
-.PHONY: demo test check bench chaos install servers venv-package clean
+.PHONY: demo test check coverage bench chaos install servers venv-package clean
 
 demo: $(VENV)/installed
 	@$(BIN)/popbsmtp demo
@@ -35,6 +35,11 @@ check: $(VENV)/developed
 	@$(BIN)/mypy
 	@out=$$($(BIN)/lint-imports --no-cache) || { echo "$$out"; exit 1; }
 	@$(BIN)/pytest -q -n 2 tests/unit
+
+# What the tests without servers reach, branch by branch; a report, no bound.
+coverage: $(VENV)/developed
+	$(BIN)/pytest -q -n 2 --cov=popbsmtp_wrap --cov-branch --cov-report=term:skip-covered \
+		tests/unit tests/cli tests/spool
 
 bench: servers $(VENV)/developed
 	$(BIN)/python -m bench
@@ -100,4 +105,4 @@ install: $(VENV)/installed
 		&& chmod 644 "$(DESTDIR)$(UNITS)/$$unit" || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(OTHER_PYTHONS:%=$(VENV)-%) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(OTHER_PYTHONS:%=$(VENV)-%) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -17,7 +17,6 @@ from tests.harness.process import wait_until
 from tests.servers.recorder_load import Load, next_address, settle
 from tests.servers.recorder_place import Recorder
 
-
 # From listening to the first accept(), on a busy machine.
 START_S = 3.0
 
