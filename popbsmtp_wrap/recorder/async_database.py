@@ -29,11 +29,15 @@ _FEW: Final = 4
 class AsyncDatabase:
     """Writes batches in their order. Every wait is bounded by database.connect_timeout."""
 
-    def __init__(self, settings: Settings, log: EventLog, *, reopens: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, log: EventLog, *, reopens: bool = False, closes: bool = False
+    ) -> None:
         """Nothing is connected yet. Raise ConfigError for what cannot work.
 
         A database that *reopens* is opened by the first call, in its thread, and again after each
         failure: it reads its password file anew, and what cannot work is the failure of a call.
+        One that *closes* as well is open during a call alone: the last connection to an SQLite file
+        locks it to close it, and should have done so when the client hears OK.
         """
         self._database = settings.database
         self._grace_s = settings.grace
@@ -42,6 +46,7 @@ class AsyncDatabase:
         self._can_be_replaced = False
         self._replacements = 0
         self._reopens = reopens
+        self._closes = closes
         self._writer: BatchWriter | None = None if reopens else self._open()
 
     def batch_size(self, waiting: int) -> int:
@@ -109,11 +114,14 @@ class AsyncDatabase:
         def ask() -> Result:
             writer = self._writer = self._writer or self._open()
             try:
-                return question(writer)
+                found = question(writer)
             except PopbsmtpError:
                 if self._reopens:
                     self._close()
                 raise
+            if self._closes:
+                self._close()
+            return found
 
         return await self._thread.run(ask)
 

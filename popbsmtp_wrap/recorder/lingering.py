@@ -130,12 +130,12 @@ class LingeringRecorder(RecorderCore):
         life: str,
     ) -> None:
         """*settings* come from the configuration at *path*, whose fingerprint is *started_with*."""
+        self._once = life == ONCE
         # Standard error is /dev/null.
         log = EventLog("syslog")
         super().__init__(partial(config.load, path), settings, {0, os.geteuid()}, capacity, log)
         self._path = path
         self._listener = listener
-        self._once = life == ONCE
         self._crowded = False
         self._is_obsolete = False
         self._last_login = self._networks_read = time.monotonic()
@@ -146,7 +146,8 @@ class LingeringRecorder(RecorderCore):
         self._files = WorkerThread("configuration", RefusedError)
 
     def _new_database(self, settings: Settings) -> AsyncDatabase:
-        return AsyncDatabase(settings, self._log, reopens=True)
+        once = self._once or not settings.wrapper.linger
+        return AsyncDatabase(settings, self._log, reopens=True, closes=once)
 
     def _new_queue(self) -> CommitQueue:
         return CommitQueue(
@@ -180,7 +181,7 @@ class LingeringRecorder(RecorderCore):
             supervisor.start("left", self._learn_of_spool, may_end=True)
 
     def _stop_listening(self) -> None:
-        # Those who have connected are served; the name is free for the next recorder.
+        # Connected peers are still served; the name is free for the next recorder.
         if self._listener.fileno() >= 0:
             self._connections.accept_rest(self._listener)
             self._listener.close()

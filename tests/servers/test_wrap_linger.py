@@ -1,5 +1,6 @@
 """The recorder that the first login starts: one, whatever happens, and no login is lost."""
 
+import contextlib
 import json
 import os
 import random
@@ -242,6 +243,19 @@ def test_recorder_ends_after_linger_without_a_login(linger):
     wait_until(lambda: not place.recorders, 60, "its end")
     assert place.addresses() == {address(1)}
     assert place.name().decode() not in names()
+
+
+def test_database_is_closed_when_the_only_client_of_a_recorder_hears_ok():
+    """Whoever closes an SQLite file last locks it, and Postfix takes that for a broken one."""
+    place = LingerPlace(linger="0")
+    for number in range(5):
+        assert place.login(number).lines == []
+        held = []
+        for pid in place.recorders:
+            with contextlib.suppress(FileNotFoundError):  # it has ended
+                held += descriptors(pid).values()
+        assert [path for path in held if path.startswith(str(place.database))] == []
+    place.end()
 
 
 @pytest.mark.parametrize("linger", ["0", "0.2s"])
