@@ -1,4 +1,4 @@
-"""Everything that can go wrong on purpose: what, where, what to do; and the exit status.
+"""All errors raised deliberately: what happened, where, what to do, and the exit status.
 
 Exit statuses are those of sysexits.h. Shown once, in cli/main.py.
 """

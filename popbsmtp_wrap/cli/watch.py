@@ -80,7 +80,7 @@ def watch(
     show_list: bool,
     dumpconfig: bool,
 ) -> None:
-    """Record the logins that mail logs tell of.
+    """Record the logins found in mail logs.
 
     Follows each FILE, or those of watch.files, and hands logins to `popbsmtp serve`. FILE may be -
     for standard input, whose end is the end. Stays in the foreground. SIGTERM: save how far it came

@@ -238,7 +238,7 @@ def _section(
 
 
 def _unknown(key: str, known: Collection[str]) -> str:
-    """Return what is wrong with *key*, which is none of the keys that its section has."""
+    """Return the message for *key*, which its section does not have."""
     is_top = "grace" in known
     sections = {
         name: {item.name for item in fields(section)} for name, section in _SECTIONS.items()

@@ -27,7 +27,7 @@ class FilePosition:
 
     @classmethod
     def parse(cls, value: Any) -> "FilePosition | None":
-        """Return the Place of what vars() has given to JSON, None for what is none."""
+        """Return the position that was saved as JSON, None if it is invalid."""
         if not isinstance(value, dict) or set(value) != set(cls.__dataclass_fields__):
             return None
         numbers = [value[name] for name in ("device", "inode", "offset", "head_length")]
@@ -46,12 +46,12 @@ class FilePosition:
 
 
 def digest(head: bytes) -> str:
-    """Return what is kept of a beginning."""
+    """Return the hash of the file's first bytes."""
     return sha256(head).hexdigest()
 
 
 def open_log(path: str, *, follow_links: bool) -> int:
-    """Return a descriptor that reads a regular file. Raise OSError, also if it is none."""
+    """Open a regular file for reading and return the descriptor. Raise OSError for others."""
     descriptor = os.open(path, _OPEN if follow_links else _OPEN | os.O_NOFOLLOW)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -70,7 +70,7 @@ def prefilter(
 
 def _wanted(server: Server, kinds: Collection[Kind]) -> list[Pattern]:
     roles = {pattern.role for pattern in server.patterns}
-    # Of a later line they tell who the client is, and that it is none.
+    # They give the client of a later line, or say that the line is no login.
     joined = {"connect", "failure"} if "connect" in roles else set()
     return [pattern for pattern in server.patterns if pattern.role in {*kinds, *joined}]
 

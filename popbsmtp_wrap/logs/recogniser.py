@@ -42,7 +42,7 @@ def server_names() -> list[str]:
 
 
 class _NoEventError(Exception):
-    """Why a line that looks like an event is none."""
+    """Why a line that looks like an event does not count as one."""
 
 
 class Recogniser:
@@ -126,7 +126,7 @@ class Recogniser:
         return " ".join(part for part in parts if part)
 
     def judge(self, line: bytes) -> Event | str:
-        """Return the event, or why there is none. Takes the place of recognise()."""
+        """Return the event, or the reason why there is no event; use instead of recognise()."""
         if len(line) > LONGEST_LINE:
             return f"longer than {LONGEST_LINE} bytes"
         line = _bared(line)
@@ -245,7 +245,7 @@ class Recogniser:
                     return reason
         if servers:
             return f"{name} says nothing of a login here"
-        return f"{name} is none of the programs that are looked for"
+        return f"{name} is not a program whose lines are looked at"
 
 
 def _client_only(address: str) -> None:

@@ -84,7 +84,7 @@ def site_patterns(value: Any) -> tuple[SitePattern, ...]:
 def _site_pattern(table: Any) -> SitePattern:
     if not isinstance(table, dict) or not _KEYS - {"logout"} <= set(table) <= _KEYS:
         raise BadValueError(
-            "tables [[watch.pattern]] with name, login and sample, and logout at will", table
+            "tables [[watch.pattern]] with name, login and sample, and optionally logout", table
         )
     for key, text in table.items():
         if not isinstance(text, str) or not text:
@@ -114,7 +114,8 @@ def _regex(name: str, text: str) -> re.Pattern[bytes]:
     groups = set(regex.groupindex)
     if "address" not in groups or groups - _GROUPS:
         raise BadValueError(
-            f"the group (?P<address>...) for {name}, (?P<user>...) and (?P<service>...) at will",
+            f"the group (?P<address>...) for {name},"
+            " and optionally (?P<user>...) and (?P<service>...)",
             text,
         )
     if _ways(parsed, repeated=False) > _MOST_WAYS:

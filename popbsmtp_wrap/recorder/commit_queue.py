@@ -267,7 +267,7 @@ class CommitQueue:
             outcome = await self.database.write(batch)
         except PopbsmtpError as error:
             if error.in_doubt:
-                # Others are tried before these come again.
+                # Others are tried before these are tried again.
                 for seen in batch:
                     self.locked.add(seen.login.address)
             raise

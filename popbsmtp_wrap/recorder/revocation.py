@@ -97,7 +97,7 @@ def _locked(recorder: Recorder) -> Spool:
 
 
 def after(waiting: Waiting, addresses: Collection[str] | None) -> None:
-    """Have those who have confirmed write the next login of *addresses*, None for all.
+    """Have the recorders that confirmed write the next login of *addresses*, None for all.
 
     They find out by themselves within a second or two, so what goes wrong is left to that.
     """

@@ -55,7 +55,7 @@ class SessionRenewal:
             await self._pause(min(every_s, _AGAIN_S) if self.trouble else every_s)
 
     async def _once(self, command: list[str]) -> None:
-        # They may end while doveadm tells of them, so they count from before.
+        # Sessions may end while doveadm lists them, so they count as seen before that.
         since = time.monotonic()
         try:
             addresses = await ask(command)

@@ -23,7 +23,7 @@ class Owner(Protocol):
     received: int
 
     def bound_received(self) -> None:
-        """Close connections until what has come fits."""
+        """Close connections until the data received so far fits into memory."""
 
     def has_asked(self, connection: "Connection") -> None:
         """Owe *connection* an answer."""
@@ -91,7 +91,7 @@ class Connection:
         return len(self._received)
 
     def start(self) -> None:
-        """Take what has come, most often all, and what comes later."""
+        """Read the request: usually all of it is there already; otherwise wait for the rest."""
         self._guarded(self.readable)
         if self.is_open:
             # Behind the commit, when it is done at once: most need no watching at all.
@@ -110,7 +110,7 @@ class Connection:
             self.close_unexpected()
 
     def readable(self) -> None:
-        """Take what has come."""
+        """Read what the peer has sent."""
         try:
             # Without room for control messages the kernel closes descriptors that come along.
             data = self._peer.recv(_READ)
@@ -141,7 +141,7 @@ class Connection:
             self.refuse(str(error))
 
     def refuse(self, reason: str) -> None:
-        """Answer a request that is none, and close."""
+        """Refuse an invalid request and close."""
         self._owner.log.event("bad_request", socket=self.handler.name, uid=self.uid, error=reason)
         self._owner.counts.dropped["bad request"] += 1
         self.send(self.handler.refusal(reason))

@@ -97,7 +97,7 @@ class Connections:
         self._empty.pop(listener, None)
 
     def accept_rest(self, listener: socket.socket) -> None:
-        """Let nobody else connect to *listener*, and accept those who have."""
+        """Accept the peers in the queue of *listener*, and no new ones."""
         handler, empty_at = self._handlers[listener], self._empty[listener]
         self.stop_listening(listener)
         # From now on the kernel refuses connections and still gives out those in the queue.
@@ -178,7 +178,7 @@ class Connections:
             self.close(next(iter(self._owing[uid])), "no room")
 
     def bound_received(self) -> None:
-        """Close connections of the user who has sent most until all that has come fits."""
+        """Close connections of the user with the most unread data until all of it fits."""
         while self.received > _MOST_RECEIVED:
             user = max(self._owing.values(), key=lambda owing: sum(c.unasked for c in owing))
             self.close(next(c for c in user if c.unasked), "no room")

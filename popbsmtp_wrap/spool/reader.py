@@ -60,7 +60,7 @@ class _Part:
 class SpoolReader:
     """Yields what waits in the closed segments, oldest first. For one thread.
 
-    After a crash, what was not committed comes again, and at most what was.
+    After a crash, uncommitted records are returned again, and perhaps the last committed ones.
     """
 
     def __init__(self, spool: Spool, grace_s: int, most: int) -> None:
@@ -80,7 +80,7 @@ class SpoolReader:
         """Return the next chunk, the same again unless commit() was called; None at the end.
 
         Logins are as old as they are *now*, by default at this moment. After the end the next call
-        begins anew, with what has come meanwhile and with files that could not be read or removed.
+        starts over, with new files and with those that could not be read or removed.
         Raise SpoolError when the directory cannot be listed.
         """
         if not self._begun:
@@ -105,7 +105,7 @@ class SpoolReader:
         """Forget the chunk that chunk() returned last; its logins are in the database.
 
         Return what went wrong: bad records that cannot be kept, files that cannot be removed and
-        will come again. A segment that remove() rewrote in the meantime is read again.
+        will be returned again. A segment that remove() rewrote in the meantime is read again.
         """
         errors: list[str] = []
         parts, self._parts = self._parts, []

@@ -49,7 +49,7 @@ def command(units: Iterable[str], cursor: str | None, since: float, *, follow: b
 
 
 def parse(text: bytes) -> JournalEntry | None:
-    """Return the entry that a line of JSON holds, None if it is none."""
+    """Return the entry in a line of JSON, None for any other line."""
     try:
         fields = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A login that a log tells of, and how old it is; pure."""
+"""A login found in a log, and how old it is; pure."""
 
 import re
 import time

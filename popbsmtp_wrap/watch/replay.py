@@ -41,7 +41,7 @@ class Replay:
     ) -> None:
         """Take the lines of *block*; *clock* is the time now, for stamps without a year.
 
-        *recogniser* gives logins alone. *show* hears of them.
+        *recogniser* gives logins alone. Each is passed to *show*.
         """
         self.lines += block.count(b"\n")
         latest = float("-inf") if self.now is None else self.now

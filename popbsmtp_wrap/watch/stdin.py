@@ -24,7 +24,7 @@ class StandardInput:
     async def pieces(self) -> AsyncIterator[tuple[list[bytes], float | None]]:
         """Yield lines and when they came, on the monotonic clock, None if nobody knows.
 
-        A last line without its end is none. Raise OSError.
+        An unfinished last line is not returned. Raise OSError.
         """
         lines = LineBuffer()
         while data := await self._read():

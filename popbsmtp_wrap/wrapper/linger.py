@@ -1,4 +1,4 @@
-r"""Ask the recorder that the first login has started, and start it where there is none.
+r"""Ask the recorder that the first login started, or start it.
 
 It listens at an abstract unix socket (unix(7)), which belongs to a network namespace, needs no
 directory, and is gone with its last process:
@@ -116,7 +116,7 @@ def record(request: bytes, config: bytes, deadline: Deadline) -> tuple[str, str,
 
 
 def refuse(listener: _socket.socket, reason: str) -> None:
-    """Let nobody else connect, and answer NO to those who have."""
+    """Stop listening, and answer NO to everybody in the queue."""
     try:
         listener.settimeout(0)
         listener.shutdown(_socket.SHUT_RD)

@@ -69,7 +69,7 @@ def test_it_says_why_a_line_does_not_count(toolkit, log):
     done = toolkit("match", "--explain", log("", OTHER, LOGIN + ", ip=[6.6.6.6]", LOGIN, FAILURE))
     lines = done.out.splitlines()
     assert lines[0] == "1: nothing: no program's name where one belongs"
-    assert lines[1] == "2: nothing: 'postfix/smtpd' is none of the programs that are looked for"
+    assert lines[1] == "2: nothing: 'postfix/smtpd' is not a program whose lines are looked at"
     assert lines[2].startswith("3: nothing: ip=[ stands in it twice")
     assert lines[3].startswith("4: login courier 198.51.100.7 bob imap ")
     assert lines[4].startswith("5: failure courier ")

@@ -107,7 +107,7 @@ _COURIER_SAMPLES: Final = (
 
 _WHO = rf"user=(?P<user>[^,\[\]]{{1,255}}+),[ ]ip=\[{ADDRESS}\](?=,[ ]|\Z)"
 _INFO = r"(?:INFO:[ ])?"
-# Plesk's login daemon says first who has connected; the address is the same.
+# Plesk's login daemon logs the connection first; the address is the same.
 _PLESK = (
     rf"[A-Za-z0-9._-]{{0,255}}@(?:[ ]|{HOST}[ ])\[{ADDRESS}\]INFO:[ ]LOGIN,[ ]"
     r"user=(?P<user>[^,\[\]]{1,255}+),[ ]ip=\[(?P=address)\](?=,[ ]|\Z)"

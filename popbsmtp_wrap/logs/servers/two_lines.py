@@ -81,7 +81,7 @@ POPA3D: Final = Server(
     "popa3d",
     tags("popa3d"),
     (
-        # From inetd it is tcpd that says who has connected, with the same process number.
+        # Under inetd, tcpd logs the connection, with the same process ID.
         pattern("connect", "Session[ ]from[ ]|connect[ ]from[ ]", _FROM),
         # With the patch of pop-before-smtp the address stands in the same line.
         pattern(
