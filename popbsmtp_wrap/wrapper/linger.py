@@ -91,6 +91,11 @@ def record(request: bytes, config: bytes, deadline: Deadline) -> tuple[str, str,
     TimeoutError or BlockingIOError then.
     """
     try:
+        config = _absolute(config)
+    except OSError:
+        shown = config.decode("utf-8", "backslashreplace")
+        return "NO", f"{shown} does not exist, nor does the working directory", ""
+    try:
         base = _name(config)
     except OSError as error:
         return "NO", f"no recording process: {error}", ""
@@ -128,13 +133,16 @@ def refuse(listener: _socket.socket, reason: str) -> None:
 
 
 def _name(config: bytes) -> bytes:
-    """Return the name for the configuration at *config* with %d for its number. Raise OSError."""
+    """Return the name for the configuration at absolute *config*, with %d for its number.
+
+    Raise OSError.
+    """
     root, code = posix.stat("/"), posix.stat(__file__.rsplit("/", 1)[0] + "/wrap.py")
     try:
         namespace = posix.readlink(b"/proc/self/ns/mnt")
     except OSError:
         namespace = b""  # no /proc
-    texts = (int.from_bytes(text, "big") for text in (_absolute(config), namespace))
+    texts = (int.from_bytes(text, "big") for text in (config, namespace))
     # Python seeds the hashes of texts, not those of numbers.
     what = (*texts, root.st_dev, root.st_ino, code.st_ino, code.st_mtime_ns)
     return b"\0%s%x-%%d-%x" % (PREFIX.encode(), posix.geteuid(), hash(what) & 0xFFFFFFFFFFFFFFFF)
@@ -263,7 +271,6 @@ def _become_recorder(listener: int, config: bytes, life: str) -> None:
         return
     for _ in (1, 2):
         posix.set_inheritable(posix.open("/dev/null", posix.O_RDWR), True)
-    config = _absolute(config)
     posix.chdir("/")
     for number in (_signal.SIGALRM, _signal.SIGTERM, _signal.SIGCHLD):
         _signal.signal(number, _signal.SIG_DFL)

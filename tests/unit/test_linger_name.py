@@ -22,7 +22,7 @@ def config(tmp_path):
 
 
 def name(path):
-    return linger._name(os.fsencode(path))
+    return linger._name(linger._absolute(os.fsencode(path)))
 
 
 def test_name_is_that_of_user_and_path_whatever_the_file_says(config, tmp_path, monkeypatch):
