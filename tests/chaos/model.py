@@ -181,7 +181,7 @@ def _missing(
             oldest = max(oldest, revocation.began)
     if row is None:
         return f"expected {_said(last)}, found no row"
-    if row.last_seen < oldest - ROUNDING_S:
+    if row.last_seen < oldest - (LINE_S if last.source == "log" else ROUNDING_S):
         return f"expected {_said(last)}, found a row older by {last.began - row.last_seen:.1f} s"
     return None
 

@@ -129,6 +129,21 @@ def test_a_login_with_an_age_may_not_count_just_after_a_revocation(source, took,
 
 
 @pytest.mark.parametrize(
+    ("source", "older_s", "said"),
+    [("line", 5.9, 0), ("line", 6.1, 1), ("log", 7.9, 0), ("log", 8.1, 1)],
+)
+def test_remembered_login_is_older_by_refresh_and_what_its_times_are_rounded_by(
+    source, older_s, said
+):
+    began = NOW + 80
+    outcome = "logged" if source == "log" else "ok"
+    asked = Attempt(ADDRESS, "alice", source, began, began, outcome)
+    rows = [Row(ADDRESS, began - older_s, "alice")]
+    history = History(attempts=[asked], refresh_s=4.0)
+    assert len(violations(history, rows, NOW + 100)) == said
+
+
+@pytest.mark.parametrize(
     ("source", "took", "queued", "older_s", "said"),
     [
         ("postlogin", 5, False, QUEUED_S, 0),
