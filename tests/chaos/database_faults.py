@@ -239,6 +239,7 @@ class MoveFile(Fault):
     def apply(self) -> None:
         site = self.site
         assert isinstance(site.database, Sqlite)
+        self._began = time.time()
         self._aside = site.database.path.parent / "aside"
         self._aside.mkdir(exist_ok=True)
         for path in site.database.files():
@@ -246,9 +247,14 @@ class MoveFile(Fault):
         clients.line(site, site.fresh_address(), site.user("moved"))
 
     def undo(self) -> None:
-        assert isinstance(self.site.database, Sqlite)
+        database = self.site.database
+        assert isinstance(database, Sqlite)
+        # Another fault may have made a new one, which this takes away.
+        is_there = database.path.exists()
         for path in sorted(self._aside.iterdir(), reverse=True):
-            shutil.move(path, self.site.database.path.parent / path.name)
+            shutil.move(path, database.path.parent / path.name)
+        if is_there:
+            self.site.history.losses.append(Window(self._began, time.time()))
 
 
 class _DiskFull(Fault):

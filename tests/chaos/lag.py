@@ -17,7 +17,7 @@ class Lag:
     """The control process; a context manager."""
 
     def __enter__(self) -> Self:
-        self._file = tempfile.NamedTemporaryFile("r", prefix="pbs-lag-")
+        self._file = tempfile.NamedTemporaryFile(prefix="pbs-lag-")
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, self._file.name],
             stdin=subprocess.DEVNULL,
@@ -47,8 +47,9 @@ class Lag:
         return max((tick + _STARTS * start for _, tick, start in self._samples()), default=0.0)
 
     def _samples(self) -> list[tuple[float, float, float]]:
-        self._file.seek(0)
-        lines = [line.split() for line in self._file if line.endswith("\n")]
+        # Anew each time: the clients are threads, and a file has one position for all of them.
+        with open(self._file.name, encoding="ascii") as file:
+            lines = [line.split() for line in file if line.endswith("\n")]
         return [(float(a), float(b), float(c)) for a, b, c in lines]
 
 
