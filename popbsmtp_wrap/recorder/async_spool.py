@@ -237,7 +237,7 @@ class AsyncSpool:
 
     @contextlib.contextmanager
     def _using(self, patience_s: float = 0.0) -> Iterator[_Open]:
-        """Give the open spool for a moment; wait *patience_s* for the lock. Raise SpoolError."""
+        """Yield the open spool; wait up to *patience_s* for its lock. Raise SpoolError."""
         found = self._use_soon(patience_s)
         try:
             yield found
@@ -267,7 +267,7 @@ class AsyncSpool:
         return self._open
 
     def _use_soon(self, patience_s: float) -> _Open:
-        """Return the open spool; wait for whoever reads a chunk of it. Raise SpoolError."""
+        """Return the open spool; wait up to *patience_s* for its lock. Raise SpoolError."""
         deadline = time.monotonic() + patience_s
         while True:
             try:

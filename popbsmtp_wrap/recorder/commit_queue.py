@@ -14,7 +14,7 @@
 While the database is up, logins wait for the commit that runs and go into the next one. A commit
 that takes longer than commit_patience_s() is late: what waits for it goes to the spool, and so does
 every login until it lands; it may only wait for a locked row. A commit that fails, or is overdue,
-takes the database down (circuit_breaker.py), and logins go to the spool until a probe succeeds.
+takes the database down (outages.py), and logins go to the spool until a probe succeeds.
 """
 
 import asyncio
@@ -31,13 +31,14 @@ from popbsmtp_wrap.errors import PopbsmtpError
 from popbsmtp_wrap.login import Login
 from popbsmtp_wrap.recorder.async_database import AsyncDatabase, Outcome, Seen
 from popbsmtp_wrap.recorder.async_spool import AsyncSpool
-from popbsmtp_wrap.recorder.circuit_breaker import CircuitBreaker
-from popbsmtp_wrap.recorder.database_checks import DatabaseChecks, pending_again
+from popbsmtp_wrap.recorder.database_checks import DatabaseChecks
 from popbsmtp_wrap.recorder.fallback import Fallback
-from popbsmtp_wrap.recorder.locked_rows import LockedRows
+from popbsmtp_wrap.recorder.outages import Outages
 from popbsmtp_wrap.recorder.pending_login import PendingLogin, commit_patience_s
 from popbsmtp_wrap.recorder.recent_addresses import RecentAddresses
 from popbsmtp_wrap.recorder.spool_drain import SpoolDrain
+from popbsmtp_wrap.recorder.table_writer import TableWriter
+from popbsmtp_wrap.recorder.waiting_logins import WaitingLogins
 from popbsmtp_wrap.server.handlers import Answer
 
 # From late to overdue. Waits for locks and for a server that hangs end before that, and say what it
@@ -74,25 +75,25 @@ class CommitQueue:
         database was asked about their login, and hear from both why they are refused.
         """
         self.recent = RecentAddresses(settings().refresh)
-        self.breaker = CircuitBreaker(self._probe, self._came_up, log)
-        self.locked = LockedRows(time.monotonic)
-        self.drain = SpoolDrain(spool, self._write, self.go_down, self.locked, log)
-        self.database = database
+        self.writer = TableWriter(database, log, counts)
+        self.outages = Outages(self, log)
+        self.drain = SpoolDrain(
+            spool, self.writer.write, self.outages.begin, self.writer.locked, log
+        )
         self.checks = DatabaseChecks(self)
         self._settings = settings
         self._spool = spool
         self._supervisor = supervisor
         self._log = log
         self._counts = counts
-        self._waiting: dict[str, PendingLogin] = {}
-        self._waiting_since = 0.0
+        self._waiting = WaitingLogins()
         self._in_flight: list[PendingLogin] = []
         self._is_late = False
         self._landed = asyncio.Event()
         self._landed.set()
         self._patience_s = patience_s
-        last_word = (self.breaker.probe_now, self._explain) if is_last else None
-        self.fallback = Fallback(spool, self._is_safe, counts, last_word)
+        last_word = (self.outages.breaker.probe_now, self.outages.explain) if is_last else None
+        self.fallback: Fallback = Fallback(spool, self._is_safe, counts, last_word)
         self._unanswered = 0
         self._loop = asyncio.get_running_loop()
         self._work = asyncio.Event()
@@ -123,12 +124,12 @@ class CommitQueue:
 
     def adopt(self, database: AsyncDatabase) -> None:
         """Use *database* and the settings in force from now on."""
-        old, self.database = self.database, database
-        self.breaker.hurry()
+        old, self.writer.database = self.writer.database, database
+        self.outages.breaker.hurry()
         self.recent.refresh_s = self._settings().refresh
         self.recent.write_again(None)
         # It may be another database, where nothing is locked.
-        self.locked.forget()
+        self.writer.locked.forget()
         # Behind a commit that hangs it closes when it can.
         old.close_later()
 
@@ -139,17 +140,18 @@ class CommitQueue:
     @property
     def unsafe(self) -> int:
         """How many addresses have logins in memory alone."""
-        here = (*self._waiting.values(), *self._in_flight)
-        return sum(pending.is_open for pending in here) + self.fallback.kept
+        return sum(pending.is_open for pending in self._here()) + self.fallback.kept
+
+    def _here(self) -> list[PendingLogin]:
+        """Return what waits for a commit, and what is being committed."""
+        return [*self._waiting, *self._in_flight]
 
     def oldest_s(self) -> float:
         """Return for how long logins have waited in the queue for the next commit to begin.
 
         Those that a commit has taken, or that wait for its end, wait for the database.
         """
-        if self._in_flight or not self._waiting:
-            return 0.0
-        return time.monotonic() - self._waiting_since
+        return 0.0 if self._in_flight else self._waiting.waited_s()
 
     async def revoke(self, addresses: Collection[str] | None) -> None:
         """Forget *addresses*, None for all, once their logins so far are in the table.
@@ -162,65 +164,52 @@ class CommitQueue:
                 await self._landed.wait()
         self.fallback.forget(addresses)
         self.recent.forget(addresses)
-        self.locked.forget(addresses)
+        self.writer.locked.forget(addresses)
         await self.drain.remove(addresses)
 
     async def close(self, patience_s: float) -> int:
         """Commit or spool what waits, within about *patience_s* seconds; return what is lost."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s / 2):
-                if self.breaker.up:
+                if self.outages.breaker.up:
                     await self.checks.verify()
                 await self._settled()
-        late = [*self._waiting.values(), *self._in_flight]
+        late = self._here()
         if any(pending.is_open for pending in late):
-            self.go_down("the recorder stops before the database answers")
+            self.outages.begin("the recorder stops before the database answers")
             self.fallback.take(self._in_flight)
-        self._spool_remembered()
+        self.outages.spool_remembered()
         with suppress(TimeoutError):
             async with asyncio.timeout(patience_s / 2):
                 await self._spool.settled()
-        # Their clients were told that these are not safe, or see their connection end.
-        lost = sum(pending.is_open for pending in late)
-        return lost + self.fallback.kept
+        return sum(pending.is_open for pending in late) + self.fallback.kept
 
     async def _settled(self) -> None:
         """Return when every login so far is answered."""
-        for pending in (*self._waiting.values(), *self._in_flight):
+        for pending in self._here():
             await pending.settled()
         await self._spool.settled()
 
     @property
-    def _takes_logins(self) -> bool:
+    def takes_logins(self) -> bool:
         """Whether a login may wait for a commit; otherwise it goes to the spool."""
-        return self.breaker.up and not self._is_late
+        return self.outages.breaker.up and not self._is_late
 
     def queue(self, pending: PendingLogin) -> None:
         """Have *pending* committed, or spooled while the database does not take it."""
         address = pending.login.address
-        if not self._takes_logins or self.locked.holds(address):
+        if not self.takes_logins or self.writer.locked.holds(address):
             self.fallback.take([pending])
-        elif known := self._waiting.get(address):
-            known.merge(pending)
-        else:
-            if not self._waiting:
-                self._waiting_since = time.monotonic()
-                # Logins of the same turn of the loop go together.
-                self._loop.call_soon(self.write_at_once)
-            self._waiting[address] = pending
-
-    def retry_kept(self) -> None:
-        """Have the logins written that neither database nor spool has taken so far."""
-        for pending in self.fallback.give():
-            self.queue(pending)
+        elif self._waiting.add(pending):
+            # Logins of the same turn of the loop go together.
+            self._loop.call_soon(self.write_at_once)
 
     def write_at_once(self) -> None:
         """Commit what waits, if that is a few logins, or have commit_waiting() do it."""
         waiting = self._waiting
-        seen = [Seen(p.login, p.since) for p in waiting.values()]
-        if self.breaker.up and not self._in_flight and self.database.write_at_once(seen):
-            self._waiting = {}
-            self._wrote(waiting.values(), Outcome())
+        may_write = self.outages.breaker.up and not self._in_flight
+        if may_write and self.writer.database.write_at_once(waiting.seen()):
+            self._wrote(waiting.take_all(), Outcome())
         elif waiting:
             self._work.set()
 
@@ -234,13 +223,14 @@ class CommitQueue:
             batch = self._take()
             patience_s = self._patience_s(self._settings())
             late = self._loop.call_later(patience_s, self.hurry)
+            longest_s = patience_s + _OVERDUE_S
             overdue = self._loop.call_later(
-                patience_s + _OVERDUE_S, self._overdue, patience_s + _OVERDUE_S
+                longest_s, self.outages.begin, f"no commit within {longest_s:g} s"
             )
             try:
-                outcome = await self._write([Seen(p.login, p.since) for p in batch])
+                outcome = await self.writer.write([Seen(p.login, p.since) for p in batch])
             except PopbsmtpError as error:
-                self.go_down(str(error))
+                self.outages.begin(str(error))
                 self._land()
                 self.fallback.take(batch, is_last_word=True)
             else:
@@ -248,47 +238,23 @@ class CommitQueue:
                 self._land()
                 self._wrote(batch, outcome)
                 if was_late:
-                    self.retry_kept()
+                    self.outages.retry_kept()
             finally:
                 late.cancel()
                 overdue.cancel()
 
     def _land(self) -> None:
         """Have logins committed again: the commit that was under way has ended."""
-        if self._is_late and self.breaker.up:
+        if self._is_late and self.outages.breaker.up:
             self.drain.start()
         self._is_late = False
         self._in_flight = []
         self._landed.set()
 
-    async def _write(self, batch: list[Seen]) -> Outcome:
-        """Commit *batch*, count and log what was not taken, and return that."""
-        try:
-            outcome = await self.database.write(batch)
-        except PopbsmtpError as error:
-            if error.in_doubt:
-                # Others are tried before these are tried again.
-                for seen in batch:
-                    self.locked.add(seen.login.address)
-            raise
-        for seen, _ in outcome.locked:
-            if self.locked.add(seen.login.address):
-                self._log.event("row_locked", address=seen.login.address)
-        left = {seen.login.address for seen, _ in outcome.locked}
-        for seen in batch:
-            if seen.login.address not in left:
-                self.locked.discard(seen.login.address)
-        for seen, reason in outcome.refused:
-            self._counts.outcomes["not taken"] += 1
-            self._log.event("login_not_taken", address=seen.login.address, error=reason)
-        return outcome
-
     def _take(self) -> list[PendingLogin]:
-        size = self.database.batch_size(len(self._waiting))
-        addresses = [address for address, _ in zip(self._waiting, range(size), strict=False)]
-        self._in_flight = [self._waiting.pop(address) for address in addresses]
+        size = self.writer.database.batch_size(len(self._waiting))
+        self._in_flight = self._waiting.take(size)
         self._landed.clear()
-        self._waiting_since = time.monotonic()
         return self._in_flight
 
     def _wrote(self, batch: Collection[PendingLogin], outcome: Outcome) -> None:
@@ -297,8 +263,8 @@ class CommitQueue:
         locked = {seen.login.address for seen, _ in outcome.locked}
         if written := len(batch) - len(refused) - len(locked):
             self._counts.batch(written)
-        self.breaker.reset()
-        self.forget_if_replaced()
+        self.outages.breaker.reset()
+        self.outages.forget_if_replaced()
         for pending in batch:
             address = pending.login.address
             if address in refused:
@@ -310,18 +276,12 @@ class CommitQueue:
             else:
                 self._is_safe(pending, "committed")
 
-    def forget_if_replaced(self) -> None:
-        """Have the next login of every address written where there is a new database."""
-        if self.database.take_replaced():
-            self._log.event("database_replaced", remembered=len(self.recent))
-            self.recent.write_again(None)
-
     def _is_safe(self, pending: PendingLogin, outcome: str) -> None:
         if not pending.login.age_s and time.monotonic() - pending.moment < _FRESH_S:
             self.recent.add(pending.login.address, pending.moment)
         self._counts.outcomes[outcome] += pending.askers
         pending.answer(None)
-        if outcome == "spooled" and self._takes_logins:
+        if outcome == "spooled" and self.takes_logins:
             self.drain.start()
 
     def hurry(self) -> None:
@@ -329,61 +289,12 @@ class CommitQueue:
 
         Until it lands, other logins go to the spool as well.
         """
-        if self._takes_logins:
+        if self.takes_logins:
             self.fallback.reset_count()
         self._is_late = True
         self.fallback.take(self._in_flight)
-        waiting, self._waiting = self._waiting, {}
-        self.fallback.take(waiting.values())
+        self.spool_waiting()
 
-    def _overdue(self, waited_s: float) -> None:
-        self.go_down(f"no commit within {waited_s:g} s")
-
-    def go_down(self, trouble: str) -> None:
-        """Have logins spooled until the database takes them again."""
-        self.drain.stop()
-        if self._takes_logins:
-            self.fallback.reset_count()
-        if self.breaker.up:
-            # What comes back may lack the last commits: what is acknowledged meanwhile has to be on
-            # disk, not remembered.
-            self.recent.write_again(None)
-        self.breaker.trip(trouble)
-        waiting, self._waiting = self._waiting, {}
-        self.fallback.take(waiting.values(), is_last_word=True)
-        self._give_last_word()
-        self._spool_remembered()
-
-    def _spool_remembered(self) -> None:
-        """Spool what was acknowledged as written just before: nobody has looked for its row yet."""
-        while hits := self.recent.take_hits():
-            self.fallback.take(pending_again(hit) for hit in hits.values())
-
-    def _give_last_word(self) -> None:
-        """Answer those that the spool does not take: the database takes nothing either."""
-        self.fallback.take(self.fallback.give_unanswered(), is_last_word=True)
-
-    def _explain(self, trouble: str) -> str:
-        """Return what to answer for a login that the spool does not take because of *trouble*."""
-        return f"{self.breaker.trouble}; still trying in the background; {trouble}"
-
-    def _came_up(self) -> None:
-        fallback = self.fallback
-        self._log.event("database_up", spooled=fallback.spooled, kept=fallback.kept)
-        # Some may have been in doubt only because nobody's login was taken.
-        self.locked.forget()
-        self.retry_kept()
-        self._work.set()
-        self.drain.start()
-
-    async def _probe(self) -> None:
-        # A write says more than a ping, but what is drained may have expired.
-        try:
-            await self.drain.some()
-            await self.database.ping()
-        except PopbsmtpError as error:
-            # A commit may have found out otherwise meanwhile.
-            if not self.breaker.up:
-                self.breaker.trip(str(error))
-                self._give_last_word()
-            raise
+    def spool_waiting(self, *, is_last_word: bool = False) -> None:
+        """Spool what waits for the next commit; *is_last_word* as in Fallback.take()."""
+        self.fallback.take(self._waiting.take_all(), is_last_word=is_last_word)

@@ -87,7 +87,7 @@ class RecorderCore:
         supervisor.start("commits", self._queue.commit_waiting)
         supervisor.start("spool", self._spool.append_queued)
         supervisor.start("drain", self._queue.drain.run)
-        supervisor.start("probe", self._queue.breaker.probe_while_down)
+        supervisor.start("probe", self._queue.outages.breaker.probe_while_down)
         supervisor.start("verify", self._queue.checks.verify_remembered)
         supervisor.start("reload", self.reloader.run)
         self._start_jobs()
@@ -111,14 +111,14 @@ class RecorderCore:
         raise NotImplementedError
 
     def _start_jobs(self) -> None:
-        """Start the jobs that other recorders do not have, and say that logins may come."""
+        """Start the jobs of this kind of recorder, and report that it is ready."""
         raise NotImplementedError
 
     def _ending(self) -> None:
-        """Say that the end begins."""
+        """Report that the recorder is stopping."""
 
     def _stop_listening(self) -> None:
-        """Let nobody else connect; those that have connected are still answered."""
+        """Accept no new connections; those in the queue are still answered."""
         raise NotImplementedError
 
     def _current(self) -> Settings:
@@ -212,8 +212,8 @@ class RecorderCore:
                 "url": masked(self._settings.database.url),
                 "table": self._settings.database.table,
                 "file": self._database.file,
-                "state": "up" if queue.breaker.up else "down",
-                "error": queue.breaker.trouble,
+                "state": "up" if queue.outages.breaker.up else "down",
+                "error": queue.outages.breaker.trouble,
             },
             "spool": {
                 "directory": self._settings.recorder.spool,
@@ -240,21 +240,21 @@ class RecorderCore:
         self._report_own_addresses()
 
     def _change_over(self, settings: Settings, networks: IgnoredNetworks) -> None:
-        """Do what may fail before these are in force, or nothing. Raise PopbsmtpError."""
+        """Prepare for *settings*: all that may fail. Raise PopbsmtpError and change nothing."""
 
     def _changed_over(self) -> None:
-        """Have the other parts use the settings that are in force now."""
+        """Pass the new settings on to the other parts."""
 
     def _report_own_addresses(self) -> None:
         if self._networks.trouble:
             self._log.event("own_addresses_unknown", error=self._networks.trouble)
 
     def _stopped(self, lost: int) -> None:
-        """Say that *lost* logins are neither in the table nor in the spool."""
+        """Report the end; *lost* logins are neither in the table nor in the spool."""
         self._log.event("stopped", lost=lost)
 
     async def _end(self) -> None:
-        """Answer whoever has asked; what is not in the table then is in the spool."""
+        """Answer the pending requests; what is not in the table by then goes to the spool."""
         self._stop_listening()
         loop = asyncio.get_running_loop()
         hurry = loop.call_later(_HURRY_S, self._queue.hurry)
@@ -264,7 +264,7 @@ class RecorderCore:
         await self._supervisor.cancel()
         parts: list[AsyncSpool | AsyncDatabase] = [self._spool]
         # One that is down would be waited for in vain, and mailboxes wait for the next recorder.
-        if self._queue.breaker.up:
+        if self._queue.outages.breaker.up:
             parts.append(self._database)
         for part in parts:
             try:

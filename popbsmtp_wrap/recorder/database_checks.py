@@ -35,12 +35,12 @@ class DatabaseChecks:
         """Find out whether the database is up, and look for what others have spooled; a job."""
         queue = self._queue
         try:
-            await queue.database.ping()
+            await queue.writer.database.ping()
         except PopbsmtpError as error:
-            queue.go_down(str(error))
+            queue.outages.begin(str(error))
         while True:
-            if queue.breaker.up:
-                queue.retry_kept()
+            if queue.outages.breaker.up:
+                queue.outages.retry_kept()
                 queue.drain.start()
             await asyncio.sleep(pause_s)
             await self.look()
@@ -48,10 +48,10 @@ class DatabaseChecks:
     async def retry_leftovers(
         self, spool: "AsyncSpool", prepare: Callable[[], Awaitable[None]]
     ) -> None:
-        """Try again what the database did not take, for as long as there is any; a job.
+        """Retry the logins that the database did not take until none is left; a job.
 
-        It sleeps while there is none. *prepare* is awaited before each attempt. Other processes may
-        write and drain *spool*, too.
+        It sleeps while nothing is left. *prepare* is awaited before each attempt. Other processes
+        may write to *spool* and drain it, too.
         """
         queue = self._queue
         while True:
@@ -62,8 +62,8 @@ class DatabaseChecks:
             while queue.fallback.has_any and alike < _MOST_ALIKE:
                 await asyncio.sleep(backoff.next_s())
                 await prepare()
-                queue.retry_kept()
-                if queue.breaker.up:
+                queue.outages.retry_kept()
+                if queue.outages.breaker.up:
                     before = spool.waiting
                     queue.drain.start()
                     await spool.measure()
@@ -74,14 +74,14 @@ class DatabaseChecks:
     async def look(self) -> None:
         """Find out whether the database that is up is still the one that others read."""
         queue = self._queue
-        if not queue.breaker.up:
+        if not queue.outages.breaker.up:
             return
         try:
-            await queue.database.check_in_place()
+            await queue.writer.database.check_in_place()
         except PopbsmtpError as error:
-            queue.go_down(str(error))
+            queue.outages.begin(str(error))
         else:
-            queue.forget_if_replaced()
+            queue.outages.forget_if_replaced()
 
     async def verify_remembered(self, pause_s: float = 1.0) -> None:
         """Write the remembered logins whose rows are gone; a job.
@@ -90,9 +90,9 @@ class DatabaseChecks:
         """
         while True:
             await self._queue.recent.has_hits.wait()
-            await self._queue.breaker.until_up()
+            await self._queue.outages.breaker.until_up()
             await asyncio.sleep(pause_s)
-            if self._queue.breaker.up:
+            if self._queue.outages.breaker.up:
                 await self.verify()
 
     async def verify(self) -> None:
@@ -105,13 +105,13 @@ class DatabaseChecks:
         if not (hits := queue.recent.take_hits()):
             return
         try:
-            gone = await queue.database.missing(hits)
+            gone = await queue.writer.database.missing(hits)
         except BaseException as error:
             for address, hit in hits.items():
                 queue.recent.put_back(address, hit)
             if not isinstance(error, PopbsmtpError):
                 raise
-            queue.go_down(str(error))
+            queue.outages.begin(str(error))
             return
         for address in gone:
             queue.recent.forget([address])

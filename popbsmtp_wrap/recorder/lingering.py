@@ -79,7 +79,7 @@ def main(config_path: str, life: str) -> None:
 
 
 def _take_listener() -> socket.socket:
-    """Return the socket at standard input, elsewhere; no child of ours may get it."""
+    """Move the socket at standard input to another descriptor, so that no child inherits it."""
     listener = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -273,7 +273,7 @@ class LingeringRecorder(RecorderCore):
         if self._queue.unsafe:
             return idle_s > max(self.linger_s, PATIENCE_S)
         hopes = self._queue.fallback.has_any and not self._queue.checks.makes_no_progress
-        if hopes or not self._queue.breaker.up:
+        if hopes or not self._queue.outages.breaker.up:
             # They count for grace, and cron may drain the spool as well.
             return idle_s > (max(self.linger_s, self.grace_s) if self.linger_s else _LATE_S)
         return True

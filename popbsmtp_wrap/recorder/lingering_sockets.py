@@ -30,7 +30,7 @@ _SHORTEST_S: Final = 0.05
 def _is_genuine(name: str) -> bool:
     """Tell whether the user in *name* listens there: no wrapper asks another one."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as peer:
-        # A full queue is not waited for: whoever asks for the status finds out.
+        # Do not wait for a full queue: asking for the status will show it.
         peer.setblocking(False)
         peer.connect(name)
         owner = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -85,7 +85,7 @@ def statuses(
 def any_status(settings: Settings) -> dict[str, Any]:
     """Return the status of the resident recorder, or of one that a login has started.
 
-    Raise as administration.ask_status() where there is none.
+    Raise as administration.ask_status() if neither is running.
     """
     try:
         return dict(json.loads(administration.ask_status(settings.recorder.socket)))

@@ -77,7 +77,7 @@ class Service(RecorderCore):
         supervisor.watch("commits", queue.oldest_s)
         supervisor.watch("spool", self._spool.oldest_s)
         supervisor.watch("drain", queue.drain.oldest_s)
-        supervisor.watch("probe", queue.breaker.oldest_s)
+        supervisor.watch("probe", queue.outages.breaker.oldest_s)
         supervisor.start("watchdog", supervisor.feed_watchdog)
         self._log.event(
             "started", version=__version__, pid=os.getpid(), sockets=",".join(self._handlers)
